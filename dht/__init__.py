@@ -1,0 +1,1 @@
+"""The DHT room: Kademlia over authenticated streams, with signed multi-value records."""

@@ -1,0 +1,1 @@
+"""The order book room: signed offers, payment methods and accounts."""

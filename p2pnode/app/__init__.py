@@ -1,0 +1,1 @@
+"""The roof: the node's composition, its local API, the client, the commands, the demo."""

@@ -1,0 +1,1 @@
+"""The ground floor: errors, units, wire format, identity, keystore, ports, storage."""

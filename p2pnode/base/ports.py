@@ -1,0 +1,143 @@
+"""The ports: what the rooms need of the world, and the world's side to implement.
+
+Cores take `now` and randomness as arguments; shells take these. A simulation implements
+them in memory; `dht.transport_libp2p`, `escrow.backend_electrum` and `p2pnode.base.clock`
+are the real ones.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall-clock time for expiry and for people; safety never depends on it."""
+
+    def now(self) -> int:
+        """Return unix seconds."""
+        ...
+
+
+class Randomness(Protocol):
+    """Where unpredictable bytes come from."""
+
+    def bytes(self, count: int) -> bytes:
+        """Return `count` bytes fit for keys and nonces."""
+        ...
+
+
+class Channel(Protocol):
+    """One authenticated, encrypted, framed stream to a peer."""
+
+    @property
+    def peer(self) -> bytes:
+        """Return the node id that the handshake proved."""
+        ...
+
+    async def send(self, payload: bytes) -> None:
+        """Send one frame. Raises Unreachable if the stream has ended."""
+        ...
+
+    async def receive(self) -> bytes:
+        """Return the next frame. Raises Unreachable at the end, InvalidRecord on garbage."""
+        ...
+
+    async def close(self) -> None:
+        """End the stream; never raises."""
+        ...
+
+
+Handler = Callable[[Channel], Awaitable[None]]
+
+
+class Streams(Protocol):
+    """The encrypted transport: dial a node id, serve a protocol."""
+
+    @property
+    def node_id(self) -> bytes:
+        """Return our own node id."""
+        ...
+
+    def addrs(self) -> tuple[str, ...]:
+        """Return the multiaddrs we listen on, without the /p2p part."""
+        ...
+
+    async def open(
+        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int
+    ) -> Channel:
+        """Dial and open a stream with frames of at most `limit` bytes. Raises Unreachable."""
+        ...
+
+    def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
+        """Answer inbound streams of `protocol` with `handler`, one task each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The best block: height, hash (internal byte order), median time past."""
+
+    height: int
+    hash: bytes
+    mtp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A transaction that touches a watched script; height 0 means unconfirmed."""
+
+    txid: bytes  # internal byte order
+    height: int
+    raw: bytes
+
+
+class Chain(Protocol):
+    """One's own view of the Bitcoin chain. Hashes and txids in internal byte order.
+
+    Every method raises Unreachable when the server is gone; a broadcast refused by the
+    node raises LocalFault with its reject reason.
+    """
+
+    def tip(self) -> Tip:
+        """Return the last tip seen. Raises Unreachable before the first."""
+        ...
+
+    async def changed(self) -> None:
+        """Return when the tip or any watched script has changed since the last call."""
+        ...
+
+    async def watch(self, script: bytes) -> None:
+        """Ask to be told of transactions paying to or spending from `script`."""
+        ...
+
+    async def sightings(self, script: bytes) -> tuple[Sighting, ...]:
+        """Return the transactions that touch `script`, confirmed ones proven by merkle branch."""
+        ...
+
+    def block_hash(self, height: int) -> bytes | None:
+        """Return the hash of our chain's block at `height`, or None above the tip."""
+        ...
+
+    def merkle_root(self, height: int) -> bytes | None:
+        """Return the merkle root in our header at `height`, or None above the tip."""
+        ...
+
+    def mtp(self, height: int) -> int:
+        """Return the median time past of blocks height-10 … height, unix seconds."""
+        ...
+
+    async def transaction(self, txid: bytes) -> bytes:
+        """Return the raw transaction, checked to hash to `txid`."""
+        ...
+
+    async def proof(self, txid: bytes, height: int) -> tuple[tuple[bytes, ...], int]:
+        """Return the merkle branch and position, checked against our header."""
+        ...
+
+    async def broadcast(self, raw: bytes) -> bytes:
+        """Hand a transaction to the network; returns its txid. Known already is success."""
+        ...
+
+    async def fee_rate(self, target: int) -> int | None:
+        """Return whole sat/vB to confirm within `target` blocks, or None without an estimate."""
+        ...
