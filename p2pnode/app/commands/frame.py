@@ -1,0 +1,119 @@
+"""What every command shares: the common options, output in two forms, errors as one line.
+
+stdout carries the answer and nothing else; remarks and errors go to stderr. With --json
+an answer is one object a line, units as on the wire; an error is
+{"error":{"code","field","message"}} (docs/cli.md).
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from p2pnode.app.client import Client
+from p2pnode.base.errors import NodeError
+
+DEFAULT_NETWORK: Final = "sandbox"
+NETWORK_NAMES: Final = ("main", "testnet4", "signet", "regtest", "sandbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of a command: which node, and how to answer."""
+
+    data_dir: Path
+    network: str
+    as_json: bool
+
+    @property
+    def client(self) -> Client:
+        """Return a client of this data directory's daemon."""
+        return Client(self.data_dir)
+
+    def emit(self, answer: dict[str, Any], *lines: str) -> None:
+        """Print one answer: the object with --json, else the lines for people."""
+        if self.as_json:
+            click.echo(json.dumps(answer, ensure_ascii=False))
+        else:
+            for line in lines:
+                click.echo(line)
+
+    def emit_rows(
+        self,
+        answers: Iterable[dict[str, Any]],
+        header: str,
+        row: Callable[[dict[str, Any]], str],
+        empty: str,
+    ) -> None:
+        """Print a list: an object a line with --json, else a header and rows."""
+        count = 0
+        for answer in answers:
+            if self.as_json:
+                click.echo(json.dumps(answer, ensure_ascii=False))
+            else:
+                if not count:
+                    click.secho(header, bold=True)
+                click.echo(row(answer))
+            count += 1
+        if not count and not self.as_json:
+            click.secho(empty, dim=True, err=True)
+
+    def remark(self, text: str) -> None:
+        """Say something that is not the answer."""
+        if not self.as_json:
+            click.secho(text, dim=True, err=True)
+
+    def confirm(self, question: str, yes: bool) -> None:
+        """Ask before money moves, unless --yes; without a terminal --yes is needed."""
+        if yes:
+            return
+        if self.as_json or not sys.stdin.isatty():
+            raise click.UsageError(f"{question} Say so with --yes.")
+        click.confirm(question, abort=True, err=True)
+
+
+def default_data_dir(network: str) -> Path:
+    """Return where a node of this network keeps its data when nobody says otherwise."""
+    from platformdirs import user_data_path
+
+    return user_data_path("p2pnode", appauthor=False) / network
+
+
+def common(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --json, --data-dir and --network; pass a Session as the first argument."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+    @click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where the node keeps its data [default: per network, in your home].",
+    )
+    @click.option(
+        "--network", type=click.Choice(NETWORK_NAMES), default=DEFAULT_NETWORK, show_default=True
+    )
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any, as_json: bool, data_dir: Path | None, network: str, **kwargs: Any
+    ) -> None:
+        session = Session(data_dir or default_data_dir(network), network, as_json)
+        try:
+            function(session, *args, **kwargs)
+        except NodeError as error:
+            fail(error, as_json)
+
+    return wrapper
+
+
+def fail(error: NodeError, as_json: bool) -> NoReturn:
+    """Print the error in one line on stderr and leave with its exit code."""
+    if as_json:
+        body = {"code": error.code, "field": error.field, "message": str(error)}
+        click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+    else:
+        click.secho(f"error: {error}", fg="red", err=True)
+    raise SystemExit(error.exit_code)
