@@ -99,8 +99,11 @@ class Client:
 
 def _rebuild(error: dict[str, Any]) -> NodeError:
     """Turn the error object of an answer back into the exception that caused it."""
-    known = {c.code: c for c in vars(errors).values() if isinstance(c, type) and "code" in vars(c)}
-    kind = known.get(str(error.get("code")), NodeError)
-    fault = NodeError.__new__(kind)
+    known = {
+        kind.code: kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, NodeError)
+    }
+    fault: NodeError = NodeError.__new__(known.get(str(error.get("code")), NodeError))
     NodeError.__init__(fault, str(error.get("message", "")), field=str(error.get("field", "")))
     return fault
