@@ -89,3 +89,10 @@ class NotFound(LocalFault):
     """No such trade, offer, account or case here, or the prefix fits several."""
 
     code = "not_found"
+
+
+class SecondOpinionDiffers(NodeError):
+    """Two implementations disagree about bytes of ours: nothing was signed or sent."""
+
+    exit_code = 70
+    code = "second_opinion"
