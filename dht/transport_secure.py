@@ -1,0 +1,184 @@
+"""One encrypted connection: TCP, Noise XX, Yamux, built from libp2p's own layers.
+
+libp2p's swarm and host stay out: they admit 250 inbound connections in a lifetime, block a
+peer's address for 60 s after a failed dial, close connections one by one with 0.2 s of
+sleep each, and let one stream's exception stop the whole host. Noise is the only security
+offered (libp2p Noise spec, "/noise"), so a plaintext dialler meets a refusal; a peer whose
+key is not Ed25519, or lacks the proof of work of the network, is closed after the handshake.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import libp2p.stream_muxer.yamux.yamux as yamux
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.protocol_muxer.generic_selector import GenericMultistreamSelector
+from libp2p.protocol_muxer.multiselect_client import MULTISELECT_PROTOCOL_ID
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from libp2p.transport.upgrader import TransportUpgrader
+
+from dht.transport_channel import LIBRARY_FAULTS, Libp2pChannel
+from p2pnode.base.errors import PeerFault, Unreachable
+from p2pnode.base.identity import Identity, peer_id_bytes, works
+from p2pnode.base.networks import Network
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+NEGOTIATE_DEADLINE: Final = 2.0  # seconds to agree on a stream's protocol
+WRITE_DEADLINE: Final = 10.0  # seconds for the socket to take one Yamux frame
+HANDSHAKE_BYTES: Final = 64 * 1024  # what a stranger may send before Yamux runs
+MAX_STREAMS: Final = 256  # open streams of one connection
+MAX_BUFFERED: Final = 8 * 1024 * 1024  # unread bytes of one connection
+MAX_WINDOW: Final = 1024 * 1024  # receive window of one stream
+
+yamux.MAX_WINDOW_SIZE = MAX_WINDOW  # upstream grows it to 16 MiB a stream
+
+_quiet = logging.getLogger("libp2p")
+if not _quiet.handlers:  # without a handler Python would print its warnings on stderr
+    _quiet.addHandler(logging.NullHandler())
+    _quiet.setLevel(logging.CRITICAL)
+
+
+class _Socket(TrioTCPStream):  # type: ignore[misc]
+    """A TCP stream that a stranger may feed only `allowance` bytes before he is known."""
+
+    allowance: float = HANDSHAKE_BYTES
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Read like the base class. Raises ConnectionClosedError beyond the allowance."""
+        data = bytes(await super().read(n))
+        self.allowance -= len(data)
+        if self.allowance < 0:
+            raise ConnectionClosedError("too many bytes before the handshake ended")
+        return data
+
+
+class _BoundedYamux(yamux.Yamux):  # type: ignore[misc]
+    """Yamux whose frames are written whole or not at all, and whose buffers are bounded."""
+
+    async def _write_frame(self, data: bytes) -> None:
+        async with self._write_lock:
+            with trio.move_on_after(WRITE_DEADLINE) as writing:
+                writing.shield = True
+                await self.secured_conn.write(data)
+        if writing.cancelled_caught:
+            await self.secured_conn.close()  # half a frame went out: the connection is lost
+            raise ConnectionClosedError("the peer does not read")
+
+    async def _read_data_body(self, length: int) -> bytes:
+        if length + sum(map(len, self.stream_buffers.values())) > MAX_BUFFERED:
+            raise trio.TooSlowError  # what upstream answers by closing the connection
+        return bytes(await super()._read_data_body(length))
+
+
+class Connection:
+    """A live connection; `run` owns its tasks and ends them all."""
+
+    def __init__(self, tcp: trio.SocketStream, muxed: Any, peer: bytes) -> None:
+        self.peer = peer
+        self._tcp = tcp
+        self._muxed = muxed
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def streams(self) -> int:
+        """Return how many streams are open."""
+        return len(self._muxed.streams)
+
+    def kill(self) -> None:
+        """Close the socket at once; everything on it ends by itself."""
+        self._tcp.socket.close()
+
+    async def run(
+        self,
+        accept: Callable[["Connection", Any], Awaitable[None]],
+        task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve the connection until it ends, `accept` taking each inbound stream."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._muxed.start)
+                await self._muxed.event_started.wait()
+                task_status.started()
+                while self.streams <= MAX_STREAMS:
+                    try:
+                        stream = await self._muxed.accept_stream()
+                    except MuxedConnUnavailable:
+                        break
+                    nursery.start_soon(accept, self, stream)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.kill()
+
+    def channel(self, stream: Any, limit: int) -> Libp2pChannel:
+        """Return a framed channel on a negotiated stream. Raises Unreachable."""
+        channel = Libp2pChannel(stream, self.peer, limit)
+        if self._nursery is None or self._nursery.cancel_scope.cancel_called:
+            raise Unreachable("the connection to the peer has ended")
+        self._nursery.start_soon(channel.pump)
+        return channel
+
+    async def open(self, protocol: str, limit: int) -> Libp2pChannel:
+        """Open a stream. Raises PeerFault if refused, Unreachable if the peer is silent."""
+        stream = None
+        channel = None
+        try:
+            with trio.fail_after(NEGOTIATE_DEADLINE):
+                stream = await self._muxed.open_stream()
+                talk = MultiselectCommunicator(stream)
+                await talk.write(MULTISELECT_PROTOCOL_ID)
+                await talk.write(protocol)
+                if await talk.read() != MULTISELECT_PROTOCOL_ID or await talk.read() != protocol:
+                    raise PeerFault(f"the peer does not serve {protocol}")
+            channel = self.channel(stream, limit)
+        except (*LIBRARY_FAULTS, trio.TooSlowError, UnicodeDecodeError):
+            raise Unreachable("the peer does not answer on its connection") from None
+        finally:
+            if stream is not None and channel is None:
+                await Libp2pChannel(stream, self.peer, limit).reset()
+        return channel
+
+
+class Handshake:
+    """Turns TCP streams into connections under one identity."""
+
+    def __init__(self, identity: Identity, network: Network) -> None:
+        keys = create_new_key_pair(identity.secret_seed())
+        noise = NoiseTransport(keys, noise_privkey=create_new_x25519_key_pair().private_key)
+        self._network = network
+        self._upgrader = TransportUpgrader({NOISE: noise}, {})
+        self._muxers = GenericMultistreamSelector()
+        self._muxers.add_handler(TProtocol(yamux.PROTOCOL_ID), None)
+
+    async def secure(self, tcp: trio.SocketStream, peer: bytes | None) -> Connection:
+        """Run the handshake; `peer` is whom we dialled, None if he dialled us.
+
+        Raises PeerFault for an unfit key, and whatever the library raises on garbage.
+        """
+        socket = _Socket(tcp)
+        raw = RawConnection(socket, peer is not None)
+        expected = None if peer is None else ID(peer_id_bytes(peer))
+        secured = await self._upgrader.upgrade_security(raw, peer is not None, expected)
+        remote = secured.get_remote_peer().to_bytes()
+        node_id = remote[-32:]
+        if remote != peer_id_bytes(node_id):
+            raise PeerFault("the peer's key is not Ed25519")
+        if not works(self._network, node_id):
+            raise PeerFault("the peer's key lacks the proof of work of its network")
+        await self._muxers.select(secured, peer is not None)
+        socket.allowance = float("inf")
+        muxed = _BoundedYamux(secured, secured.get_remote_peer(), peer is not None)
+        return Connection(tcp, muxed, node_id)
