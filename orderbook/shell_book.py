@@ -1,0 +1,280 @@
+"""The book: my own offers kept published, other makers' offers found and verified.
+
+    create -> enabled -- reserve(trade) --> reserved
+                 |  ^------ release(trade) ----|
+              withdraw -> withdrawn
+
+Every step is committed before a record leaves (the shell law); `run` publishes what is
+undone, so each step may be repeated or cut short by a crash. Enabled offers are signed
+anew every REFRESH_S and on every start; the others leave a withdrawal behind.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final, Protocol
+
+import trio
+
+from orderbook.currencies import check_currency
+from orderbook.offer import (
+    DEFAULT_DEPOSIT_BP,
+    LIFE_S,
+    REFRESH_S,
+    Offer,
+    Side,
+)
+from orderbook.shelf import Shelf, best_first, has_prefix, single
+from orderbook.store_offers import OfferState, OfferStore, OwnOffer
+from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, Unreachable
+from p2pnode.base.identity import Identity
+from p2pnode.base.networks import Network
+from p2pnode.base.ports import Clock, Randomness
+from p2pnode.base.store import Database
+
+MAX_OWN: Final = 32  # own offers that are not withdrawn
+TICK_S: Final = 5  # between looks at what is due, and between tries to publish
+VERIFY_BATCH: Final = 64  # records checked before other tasks get their turn
+MAX_FOUND: Final = 20_000  # records read from one answer
+
+
+class Records(Protocol):
+    """Where offers are stored and found: the DHT, or a simulation of it."""
+
+    async def put(self, raw: bytes) -> int:
+        """Store a signed offer; returns how many holders took it. Raises Unreachable."""
+        ...
+
+    async def find(self, market: str) -> tuple[bytes, ...]:
+        """Return every record filed under a market, unverified. Raises Unreachable."""
+        ...
+
+
+class Book:
+    """One node's order book."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        network: Network,
+        clock: Clock,
+        randomness: Randomness,
+        database: Database,
+        records: Records,
+    ) -> None:
+        self.network = network
+        self._identity, self._clock = identity, clock
+        self._randomness, self._records = randomness, records
+        self._store = OfferStore(database, network)
+        self._shelf = Shelf(network)
+        self._fresh: set[bytes] = set()  # own offers signed since this start
+        self._wake = trio.Event()
+
+    @property
+    def node_id(self) -> bytes:
+        """Return the maker id of own offers."""
+        return self._identity.node_id
+
+    # -- own offers
+
+    async def create(
+        self,
+        *,
+        side: Side,
+        currency: str,
+        min_sat: int,
+        max_sat: int,
+        price: int,
+        method: str,
+        account_id: bytes,
+        dep_b_bp: int = DEFAULT_DEPOSIT_BP,
+        dep_s_bp: int = DEFAULT_DEPOSIT_BP,
+        terms: str = "",
+    ) -> OwnOffer:
+        """Journal and publish an own offer; with no holder yet, `run` goes on trying.
+
+        Raises InvalidRecord for a bad field, LocalFault beyond MAX_OWN.
+        """
+        now = self._clock.now()
+        offer = Offer(
+            network=self.network,
+            offer_id=self._randomness.bytes(16),
+            maker=self.node_id,
+            side=side,
+            currency=currency,
+            min_sat=min_sat,
+            max_sat=max_sat,
+            price=price,
+            methods=(method,),
+            dep_b_bp=dep_b_bp,
+            dep_s_bp=dep_s_bp,
+            terms=terms,
+            expires_at=now + LIFE_S,
+        )
+        if offer.withdrawn:
+            raise InvalidRecord("min_sat", f"is below {self.network.min_amount_sat}")
+        if sum(own.state is not OfferState.WITHDRAWN for own in self._store.all()) >= MAX_OWN:
+            raise LocalFault(f"there are {MAX_OWN} own offers already; cancel one first")
+        own = OwnOffer(
+            offer=offer,
+            state=OfferState.ENABLED,
+            account_id=account_id,
+            created_at=now,
+            signed_at=now,
+        )
+        self._store.save(own)
+        self._fresh.add(offer.offer_id)
+        return await self._publish(own)
+
+    async def withdraw(self, offer_id: bytes) -> OwnOffer:
+        """Take an own offer back. Raises NotFound, LocalFault while a trade holds it."""
+        own = self.own(offer_id)
+        if own.state is not OfferState.ENABLED:
+            held = f" by trade {own.trade_id.hex()[:6]}" if own.trade_id else ""
+            raise LocalFault(f"offer {offer_id.hex()[:6]} is {own.state}{held}", field="offer_id")
+        return await self._publish(self._turn(own, OfferState.WITHDRAWN, None))
+
+    def reserve(self, offer_id: bytes, trade_id: bytes) -> None:
+        """Take an own offer out of the book for a trade, inside the caller's transaction.
+
+        Repeating it changes nothing. Raises NotFound, LocalFault if it is not to be had.
+        """
+        own = self.own(offer_id)
+        if own.state is OfferState.RESERVED and own.trade_id == trade_id:
+            return
+        if own.state is not OfferState.ENABLED:
+            raise LocalFault(f"offer {offer_id.hex()[:6]} is {own.state}", field="offer_id")
+        self._turn(own, OfferState.RESERVED, trade_id)
+
+    def release(self, offer_id: bytes, trade_id: bytes) -> None:
+        """Put an own offer back after its trade was aborted; anything else is left alone."""
+        own = self.own(offer_id)
+        if own.state is OfferState.RESERVED and own.trade_id == trade_id:
+            self._turn(own, OfferState.ENABLED, None)
+
+    def mine(self) -> tuple[OwnOffer, ...]:
+        """Return own offers in every state, oldest first."""
+        return self._store.all()
+
+    def own(self, offer_id: bytes) -> OwnOffer:
+        """Return an own offer. Raises NotFound."""
+        own = self._store.get(offer_id)
+        if own is None:
+            raise NotFound("offer: is none of this node's own", field="offer_id")
+        return own
+
+    def own_version(self, offer_hash: bytes) -> tuple[Offer, OwnOffer]:
+        """Return the unexpired version that a taker names, and the offer as it is now.
+
+        A refresh changes the hash, so the last versions stay good until they expire.
+        Raises NotFound.
+        """
+        offer = self._store.version(offer_hash)
+        if offer is None or offer.expires_at <= self._clock.now():
+            raise NotFound("offer_hash: is no current offer of this node", field="offer_hash")
+        return offer, self.own(offer.offer_id)
+
+    # -- everybody's offers
+
+    async def find(self, currency: str, side: Side | None = None) -> tuple[Offer, ...]:
+        """Return a market's offers, verified, best price first, own enabled ones included.
+
+        Raises InvalidRecord for an unknown currency, Unreachable without a network.
+        """
+        check_currency("currency", currency)
+        self._shelf.forget(self._clock.now())
+        found = await self._records.find(currency)
+        for i, raw in enumerate(found[:MAX_FOUND]):
+            if i % VERIFY_BATCH == 0:
+                await trio.lowlevel.checkpoint()
+            self._admit(raw, currency)
+        now = self._clock.now()
+        others = (item for item in self._shelf.listing(currency, now) if not self.is_mine(item[1]))
+        mine = ((o.created_at, o.offer) for o in self._enabled() if o.offer.currency == currency)
+        both = (*others, *mine)
+        return best_first(item for item in both if side is None or item[1].side is side)
+
+    def is_mine(self, offer: Offer) -> bool:
+        """Tell whether this node is the maker."""
+        return offer.maker == self.node_id
+
+    def get(self, prefix: str) -> Offer:
+        """Return the offer known here whose id or hash begins so. Raises NotFound."""
+        digits = _hex_prefix(prefix)
+        known = self._shelf.matching(digits, self._clock.now())
+        others = [offer for offer in known if not self.is_mine(offer)]
+        mine = [own.offer for own in self._store.all() if has_prefix(own.offer, digits)]
+        return single((*others, *mine), digits)
+
+    def get_mine(self, prefix: str) -> Offer:
+        """Return the own offer whose id or hash begins so. Raises NotFound."""
+        digits = _hex_prefix(prefix)
+        offers = (own.offer for own in self._store.all())
+        return single((o for o in offers if has_prefix(o, digits)), digits)
+
+    async def fetch(self, prefix: str) -> Offer:
+        """Return the offer as its market shows it now. Raises NotFound, Unreachable."""
+        offer = self.get(prefix)
+        if self.is_mine(offer):
+            return offer
+        for current in await self.find(offer.currency, offer.side):
+            if (current.maker, current.offer_id) == (offer.maker, offer.offer_id):
+                return current
+        raise NotFound(f"offer {offer.offer_id.hex()[:6]} has just been withdrawn or has expired")
+
+    # -- the background task
+
+    async def run(self) -> None:
+        """Keep own offers published until cancelled."""
+        while True:
+            await self._publish_due()
+            with trio.move_on_after(TICK_S):
+                await self._wake.wait()
+            self._wake = trio.Event()
+
+    async def _publish_due(self) -> None:
+        now = self._clock.now()
+        self._store.prune(now)
+        for listed in self._store.all():
+            own = self._store.get(listed.offer.offer_id) or listed
+            started = own.offer.offer_id not in self._fresh
+            if own.state is OfferState.ENABLED and (started or own.signed_at + REFRESH_S <= now):
+                own = own.renewed(now, LIFE_S)
+                self._store.save(own)
+                self._fresh.add(own.offer.offer_id)
+            if own.unpublished and own.offer.expires_at > now:
+                await self._publish(own)
+
+    def _turn(self, own: OwnOffer, state: OfferState, trade_id: bytes | None) -> OwnOffer:
+        """Journal an own offer's next state as a new version, to be published by `run`."""
+        turned = replace(own, state=state, trade_id=trade_id).renewed(self._clock.now(), LIFE_S)
+        self._store.save(turned)
+        self._wake.set()
+        return turned
+
+    async def _publish(self, own: OwnOffer) -> OwnOffer:
+        """Store the current version; without a holder the row stays to be published."""
+        version = own.current
+        try:
+            acked = await self._records.put(version.to_wire(self._identity))
+        except Unreachable:
+            return own
+        if acked > 0:
+            self._store.acknowledge(version.offer_id, version.seq, acked)
+            return replace(own, acked_seq=version.seq, acked=acked)
+        return own
+
+    def _admit(self, raw: bytes, market: str) -> None:
+        try:
+            self._shelf.admit(raw, market=market, now=self._clock.now())
+        except InvalidRecord:
+            return  # hostile or stale storage: what is not shown harms nobody
+
+    def _enabled(self) -> Iterable[OwnOffer]:
+        return (own for own in self._store.all() if own.state is OfferState.ENABLED)
+
+
+def _hex_prefix(text: str) -> str:
+    digits = text.strip().lower().removesuffix("…")
+    if not 1 <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
+        raise InvalidRecord("offer_id", "is not 1 to 64 hex digits")
+    return digits

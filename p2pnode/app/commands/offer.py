@@ -1,0 +1,219 @@
+"""`p2pnode offer`: publish, find, show and take back offers.
+
+SIDE is always what the maker does with bitcoin: `offer list --sell` shows who sells.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+
+from p2pnode.app.commands.frame import Session, common
+from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.units import decimal, parse_decimal
+
+PRICE_DECIMALS: Final = 4  # beyond the currency's own (docs/wire/offers.md, "Price")
+
+
+def _sides(required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    what = "You sell bitcoin.", "You buy bitcoin."
+    if not required:
+        what = "Who sells bitcoin.", "Who buys bitcoin."
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for name, text in zip(("sell", "buy"), what, strict=True):
+            option = click.option(f"--{name}", "side", flag_value=name, default=None, help=text)
+            function = option(function)
+        return function
+
+    return add
+
+
+@click.group()
+def offer() -> None:
+    """Offers to buy or sell bitcoin."""
+
+
+@offer.command()
+@_sides(required=True)
+@click.option("--cur", "currency", required=True, help="ISO 4217, such as EUR.")
+@click.option("--min", "low", required=True, metavar="BTC", help="The least you trade.")
+@click.option("--max", "high", required=True, metavar="BTC", help="The most you trade.")
+@click.option("--price", required=True, help="In units of the currency per BTC: 61240.00.")
+@click.option("--account", required=True, help="The account you trade with; stays private.")
+@click.option(
+    "--deposit",
+    default="15",
+    show_default=True,
+    metavar="PERCENT",
+    help="Of the amount, from each side: 10 to 50.",
+)
+@click.option("--terms", default="", help="A public text of at most 500 bytes.")
+@common
+def create(
+    session: Session,
+    side: str | None,
+    currency: str,
+    low: str,
+    high: str,
+    price: str,
+    account: str,
+    deposit: str,
+    terms: str,
+) -> None:
+    """Publish an offer; it is kept published until you cancel it."""
+    if side is None:
+        raise click.UsageError("Say --sell or --buy.")
+    client, currency = session.client, currency.upper()
+    places = client.get(f"/v1/currencies/{quote(currency, safe='')}")["exponent"]
+    deposit_bp = parse_decimal("deposit", deposit, 2)
+    made = client.post(
+        "/v1/offers",
+        side=side,
+        currency=currency,
+        min_sat=parse_decimal("min", low, 8),
+        max_sat=parse_decimal("max", high, 8),
+        price=parse_decimal("price", price, places + PRICE_DECIMALS),
+        account=account,
+        deposit_buyer_bp=deposit_bp,
+        deposit_seller_bp=deposit_bp,
+        terms=terms,
+    )
+    session.emit(made, *_lines(made))
+    if not made["holders"]:
+        session.remark("no node has taken it yet; the daemon goes on trying")
+
+
+@offer.command("list")
+@_sides(required=False)
+@click.option("--cur", "currency", required=True, help="ISO 4217, such as EUR.")
+@common
+def list_offers(session: Session, side: str | None, currency: str) -> None:
+    """List a market's offers, best price first."""
+    currency = currency.upper()
+    query = f"?currency={quote(currency, safe='')}" + (f"&side={side}" if side else "")
+    header, row = _table(currency, with_side=side is None)
+    what = {"sell": "to sell for", "buy": "to buy for", None: "in"}[side]
+    session.emit_rows(
+        session.client.get(f"/v1/offers{query}"), header, row, f"no offers {what} {currency}"
+    )
+
+
+@offer.command()
+@click.argument("offer_id", metavar="ID")
+@common
+def show(session: Session, offer_id: str) -> None:
+    """Show one offer that this node knows, by a unique prefix of its id or hash."""
+    found = session.client.get(f"/v1/offers/{_checked(offer_id)}")
+    session.emit(found, *_lines(found))
+
+
+@offer.command()
+@common
+def mine(session: Session) -> None:
+    """List your own offers in every state."""
+    session.emit_rows(
+        session.client.get("/v1/offers/mine"),
+        f"{'ID':<6}  {'SIDE':<4}  {'PRICE':>17}  {'BTC min-max':<21}  {'STATE':<9}  "
+        f"{'HOLDERS':>7}  ACCOUNT",
+        lambda o: (
+            f"{o['offer_id'][:6]}  {o['side']:<4}  {_price(o) + ' ' + o['currency']:>17}  "
+            f"{_range(o):<21}  {o['state']:<9}  {o['holders']:>7}  {o['account']}"
+        ),
+        "you have no offers: p2pnode offer create",
+    )
+
+
+@offer.command()
+@click.argument("offer_id", metavar="ID")
+@common
+def cancel(session: Session, offer_id: str) -> None:
+    """Take one of your offers back."""
+    gone = session.client.post(f"/v1/offers/{_checked(offer_id)}/cancel")
+    session.emit(gone, f"offer {gone['offer_id'][:6]} withdrawn")
+
+
+def _table(currency: str, *, with_side: bool) -> tuple[str, Callable[[dict[str, Any]], str]]:
+    """Return the header and the row writer of a market's table."""
+
+    def columns(*cells: str) -> str:
+        if not with_side:
+            cells = (cells[0], *cells[2:])
+        return "  ".join(cells).rstrip()
+
+    header = columns(
+        f"{'ID':<6}",
+        "SIDE",
+        f"{'PRICE ' + currency:>13}",
+        f"{'BTC min-max':<15}",
+        f"{'METHOD':<13}",
+        "DEP",
+        "MAKER",
+    )
+
+    def row(o: dict[str, Any]) -> str:
+        return columns(
+            o["offer_id"][:6],
+            f"{o['side']:<4}",
+            f"{_price(o):>13}",
+            f"{_range(o):<15}",
+            f"{','.join(o['methods']):<13}",
+            _deposit(o),
+            f"{o['maker'][:4]}…" + (" (you)" if o["mine"] else ""),
+        )
+
+    return header, row
+
+
+def _lines(o: dict[str, Any]) -> list[str]:
+    """Write one offer in full."""
+    does = "SELLS" if o["side"] == "sell" else "BUYS"
+    who = "you" if o["mine"] else o["maker"]
+    lines = [
+        f"Offer {o['offer_id'][:6]}   maker {does} {_range(o)} BTC at {_price(o)} {o['currency']}",
+        f"  id        {o['offer_id']}",
+        f"  hash      {o['offer_hash']}",
+        f"  maker     {who}",
+        f"  method    {', '.join(o['methods'])}",
+        f"  deposit   buyer {decimal(o['deposit_buyer_bp'], 2)} %, "
+        f"seller {decimal(o['deposit_seller_bp'], 2)} %",
+    ]
+    if o["terms"]:
+        lines.append(f"  terms     {o['terms']}")
+    if "state" in o:
+        lines.append(
+            f"  state     {o['state']}, {o['holders']} holders, account {o['account'] or '(gone)'}"
+        )
+    return lines
+
+
+def _price(o: dict[str, Any]) -> str:
+    """Write a price with the currency's decimals, and the finer ones only if there are any."""
+    places = o["exponent"]
+    whole, rest = divmod(o["price"], 10**PRICE_DECIMALS)
+    if not rest:
+        return decimal(whole, places)
+    return decimal(o["price"], places + PRICE_DECIMALS)
+
+
+def _range(o: dict[str, Any]) -> str:
+    return f"{_btc(o['min_sat'])}-{_btc(o['max_sat'])}"
+
+
+def _btc(amount_sat: int) -> str:
+    """Write satoshi in BTC with four decimals, more where it needs them."""
+    text = decimal(amount_sat, 8)
+    return text[:-4] + text[-4:].rstrip("0")
+
+
+def _deposit(o: dict[str, Any]) -> str:
+    both = sorted({o["deposit_buyer_bp"], o["deposit_seller_bp"]})
+    return "-".join(decimal(bp, 2).removesuffix(".00") for bp in both) + "%"
+
+
+def _checked(offer_id: str) -> str:
+    digits = offer_id.strip().lower()
+    if not 1 <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
+        raise InvalidRecord("offer_id", "is not 1 to 64 hex digits")
+    return digits
