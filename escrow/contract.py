@@ -172,6 +172,11 @@ class Contract:
         rest = (getattr(self, f.name) for f in fields(self) if f.name != "network")
         return (VERSION, self.network.name, *rest)
 
+    @classmethod
+    def line_names(cls) -> tuple[str, ...]:
+        """Return the name of each item of the array."""
+        return ("version", "network", *(f.name for f in fields(cls) if f.name != "network"))
+
     def wire(self) -> bytes:
         """Return the canonical bytes."""
         return wire.pack(self.array())

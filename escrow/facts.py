@@ -1,0 +1,202 @@
+"""What a trader's machine may know besides its state: the journal, read-only.
+
+Built by the shell before each step, from what the trade began with (`Own`, `Terms`), from the
+messages sent and applied so far, from the arbiters' records known here and from one's own
+chain. Everything derivable is derived here and stored nowhere.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import Self
+
+from escrow.arbiters import ArbiterRecord
+from escrow.contract import Contract
+from escrow.draw import Drawn, Listed, conclude
+from escrow.funding import Funding, FundingSide, build_funding, read_declared
+from escrow.messages import Kind, Message
+from escrow.model import ChainView
+from escrow.payloads import (
+    ContractSigned,
+    Draw,
+    Fields,
+    Get,
+    Inputs,
+    Part,
+    Reveal,
+    Take,
+    Witness,
+    checked,
+)
+from escrow.payloads import _arbiters as _listed
+from escrow.terms import Terms, build_contract
+from p2pnode.base import wire
+from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.networks import Network
+from p2pnode.base.transaction import Outpoint, Transaction, TxIn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(Fields):
+    """What we bring to a trade and fix when it begins."""
+
+    nonce: bytes = checked(lambda n, v: wire.exact(n, v, 32))
+    listed: Listed = checked(_listed)  # noqa: RUF009 - a field() by another name
+    part: Part = checked(  # noqa: RUF009 - a field() by another name
+        lambda n, v: v if isinstance(v, Part) else Part.from_array(n, v)
+    )
+    disclosure: bytes = checked(lambda n, v: wire.blob(n, v, 4096, low=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One trader's knowledge of one trade."""
+
+    network: Network
+    me: bytes
+    maker: bytes
+    taker: bytes
+    terms: Terms
+    own: Own
+    messages: tuple[Message, ...]
+    records: Mapping[bytes, ArbiterRecord]
+    block_hash: Callable[[int], bytes | None]
+    seen_weight: int = 0
+    view: ChainView | None = None
+
+    def having(self, *messages: Message) -> Self:
+        """Return the facts with messages added at the end."""
+        return replace(self, messages=(*self.messages, *messages))
+
+    @property
+    def peer(self) -> bytes:
+        """The other trader."""
+        return self.taker if self.me == self.maker else self.maker
+
+    @property
+    def seller(self) -> bytes:
+        """The one who gives bitcoin."""
+        return self.maker if self.terms.maker_is_seller else self.taker
+
+    @property
+    def buyer(self) -> bytes:
+        """The one who gets bitcoin."""
+        return self.taker if self.terms.maker_is_seller else self.maker
+
+    def all(self, sender: bytes, kind: Kind) -> tuple[Message, ...]:
+        """Return the messages of that sender and kind, oldest first."""
+        return tuple(m for m in self.messages if m.sender == sender and m.kind is kind)
+
+    def one(self, sender: bytes, kind: Kind) -> Message | None:
+        """Return the first message of that sender and kind."""
+        return next(iter(self.all(sender, kind)), None)
+
+    # -- the draw
+
+    @property
+    def take(self) -> Message:
+        """The message that began the trade."""
+        return self._need(self.taker, Kind.TAKE)
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        """The draw, from the transcript. Raises InvalidRecord naming what is wrong or lacks."""
+        draw, reveal = self._need(self.maker, Kind.DRAW), self._need(self.taker, Kind.REVEAL)
+        return conclude(self.take, draw, reveal, self.records, self.block_hash)
+
+    def lacking(self) -> tuple[bytes, ...]:
+        """Return the ids of listed records that we do not hold, ascending."""
+        return tuple(sorted(self.listed_ids() - self.records.keys()))
+
+    def listed_ids(self) -> frozenset[bytes]:
+        """Return the record ids of both lists as far as they are known: ours from the start."""
+        theirs = chain(self._listed(self.maker), self._listed(self.taker), self.own.listed)
+        return frozenset(i for _, i in theirs)
+
+    def owed(self) -> frozenset[bytes]:
+        """Return the record ids of our list that the peer's list lacks and he has not got."""
+        mine, theirs = self._listed(self.me), self._listed(self.peer)
+        lacks = {i for _, i in mine} - {i for _, i in theirs}
+        asked = chain.from_iterable(
+            Get.from_wire(m.payload).ids for m in self.all(self.peer, Kind.GET)
+        )
+        return frozenset(lacks - set(asked))
+
+    def _listed(self, sender: bytes) -> Listed:
+        if message := self.one(sender, Kind.DRAW):
+            return Draw.from_wire(message.payload).arbiters
+        if message := self.one(sender, Kind.REVEAL):
+            return Reveal.from_wire(message.payload).arbiters
+        return ()
+
+    # -- the contract and the funding
+
+    @cached_property
+    def contract(self) -> Contract:
+        """The contract: as we signed it, else as the messages make it. Raises InvalidRecord."""
+        if mine := self.one(self.me, Kind.CONTRACT):
+            return Contract.from_wire(ContractSigned.from_wire(mine.payload).contract, self.network)
+        draw, reveal = self._need(self.maker, Kind.DRAW), self._need(self.taker, Kind.REVEAL)
+        conditions = self.terms.conditions(self.terms_taken.amount_sat)
+        return build_contract(conditions, self.take, draw, reveal, self.drawn)
+
+    @property
+    def terms_taken(self) -> Take:
+        """What the TAKE says."""
+        return Take.from_wire(self.take.payload)
+
+    @property
+    def settled_contract(self) -> Contract | None:
+        """The contract once both have signed it."""
+        both = self.one(self.me, Kind.CONTRACT) and self.one(self.peer, Kind.CONTRACT)
+        return self.contract if both else None
+
+    @cached_property
+    def funding(self) -> Funding | None:
+        """The joint funding transaction, unsigned, once both have declared their inputs."""
+        return funding_of(self.contract, self.messages) if self.settled_contract else None
+
+    @property
+    def outpoint(self) -> Outpoint:
+        """The escrow output that every signature commits to. Raises InvalidRecord before it is."""
+        if self.funding is None:
+            raise InvalidRecord("funding", "is not built yet")
+        return self.funding.escrow_outpoint
+
+    @cached_property
+    def final_funding(self) -> bytes:
+        """The funding as both WITNESS messages complete it, or nothing while one lacks."""
+        if self.funding is None:
+            return b""
+        stacks = {}
+        for side, sender in (("B", self.buyer), ("S", self.seller)):
+            if message := self.one(sender, Kind.WITNESS):
+                stacks[side] = iter(Witness.from_wire(message.payload).stacks)
+        if len(stacks) < 2:
+            return b""
+        tx = self.funding.tx
+        inputs = tuple(
+            TxIn(i.outpoint, i.sequence, b"", next(stacks[owner]))
+            for i, owner in zip(tx.inputs, self.funding.owners, strict=True)
+        )
+        return Transaction(tx.version, inputs, tx.outputs, tx.locktime).serialize()
+
+    def _need(self, sender: bytes, kind: Kind) -> Message:
+        message = self.one(sender, kind)
+        if message is None:
+            raise InvalidRecord(kind.name, "has not been sent in this trade")
+        return message
+
+
+def funding_of(contract: Contract, messages: Iterable[Message]) -> Funding | None:
+    """Build the funding from both INPUTS among `messages`, or return None while one lacks."""
+    sides: dict[bytes, FundingSide] = {}
+    for message in messages:
+        if message.kind is Kind.INPUTS and message.sender not in sides:
+            declared = Inputs.from_wire(message.payload)
+            coins = tuple(read_declared(d) for d in declared.inputs)
+            sides[message.sender] = FundingSide(coins, declared.change_script)
+    if not {contract.buyer, contract.seller} <= sides.keys():
+        return None
+    return build_funding(contract, sides[contract.buyer], sides[contract.seller])

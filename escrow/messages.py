@@ -1,0 +1,150 @@
+"""Trade messages: a signed header that can be published, and its payload beside it.
+
+    message = [body, signature, payload]
+    body    = [1, kind, trade_id, sender, recipient, seq, prev, seen,
+               tip_height, tip_hash, draw_no, SHA-256(payload)]
+    id      = SHA-256(tag "message" || body);  signature = Ed25519 over id
+
+One chain for each (trade, sender, recipient): `seq` from 0, `prev` the sender's last
+message to that recipient, `seen` the recipient's last one that the sender has applied.
+The trade's id is the id of its TAKE, whose own `trade_id` is zero (docs/trade.md).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any, Final, Self
+
+from p2pnode.base import identity, wire
+from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.identity import Identity
+from p2pnode.base.networks import Network
+
+VERSION: Final = 1
+ZERO: Final = bytes(32)
+FRAME_LIMIT: Final = 1 << 20
+MAX_MESSAGE: Final = FRAME_LIMIT - 1024
+MAX_SEQ: Final = 10_000
+MAX_DRAWS: Final = 2**40
+
+
+class Kind(IntEnum):
+    """What a message says. The numbers are the wire's and never reused."""
+
+    TAKE = 1
+    DRAW = 2
+    REVEAL = 3
+    GET = 4
+    PAGE = 5
+    REFUSE = 6
+    ABORT = 7
+    CONTRACT = 8
+    INPUTS = 9
+    WITNESS = 10
+    ACCOUNT = 11
+    ACK = 12
+    PAID = 13
+    NOT_PAID = 14
+    RECEIVED = 15
+    DISPUTE = 16
+    NOTICE = 17
+    STATEMENT = 18
+    FORWARD = 19
+    VERDICT = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One header, its signature and its payload. An instance that was parsed is verified."""
+
+    network: Network
+    kind: Kind
+    trade_id: bytes
+    sender: bytes
+    recipient: bytes
+    seq: int
+    prev: bytes
+    seen: bytes
+    tip_height: int
+    tip_hash: bytes
+    draw_no: int
+    payload: bytes
+    signature: bytes = b""
+
+    def body(self) -> tuple[Any, ...]:
+        """Return the header's canonical array."""
+        return (
+            VERSION,
+            int(self.kind),
+            self.trade_id,
+            self.sender,
+            self.recipient,
+            self.seq,
+            self.prev,
+            self.seen,
+            self.tip_height,
+            self.tip_hash,
+            self.draw_no,
+            hashlib.sha256(self.payload).digest(),
+        )
+
+    @cached_property
+    def id(self) -> bytes:
+        """The hash that is signed and by which others refer to this message."""
+        return wire.digest(wire.tag(self.network.name, "message"), self.body())
+
+    @property
+    def trade(self) -> bytes:
+        """The trade it belongs to: a TAKE begins one and is its id."""
+        return self.id if self.kind is Kind.TAKE else self.trade_id
+
+    def signed(self, key: Identity) -> Self:
+        """Return the message with the sender's own signature. Raises ValueError for another's."""
+        if key.node_id != self.sender:
+            raise ValueError("signing key does not belong to the sender")
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return type(self)(**(values | {"signature": key.sign(self.id)}))
+
+    def wire(self) -> bytes:
+        """Return the bytes that travel and are kept."""
+        return wire.pack((self.body(), self.signature, self.payload))
+
+    @classmethod
+    def from_wire(cls, raw: object, network: Network) -> Self:
+        """Parse and verify header, payload hash and signature. Raises InvalidRecord."""
+        parts = wire.fields("message", wire.unpack("message", raw, limit=MAX_MESSAGE), 3)
+        body = wire.fields("header", parts[0], 12)
+        payload = wire.blob("payload", parts[2], MAX_MESSAGE, low=1)
+        wire.within("version", body[0], VERSION, VERSION)
+        try:
+            kind = Kind(wire.within("kind", body[1], 1, max(Kind)))
+        except ValueError:
+            raise InvalidRecord("kind", "is not a kind of message") from None
+        message = cls(
+            network=network,
+            kind=kind,
+            trade_id=wire.exact("trade_id", body[2], 32),
+            sender=identity.check_node_id("sender", body[3], network),
+            recipient=wire.exact("recipient", body[4], 32),
+            seq=wire.within("seq", body[5], 0, MAX_SEQ),
+            prev=wire.exact("prev", body[6], 32),
+            seen=wire.exact("seen", body[7], 32),
+            tip_height=wire.within("tip_height", body[8], 0, 499_999_999),
+            tip_hash=wire.exact("tip_hash", body[9], 32),
+            draw_no=wire.within("draw_no", body[10], 0, MAX_DRAWS),
+            payload=payload,
+            signature=wire.exact("signature", parts[1], 64),
+        )
+        if wire.exact("payload_hash", body[11], 32) != hashlib.sha256(payload).digest():
+            raise InvalidRecord("payload_hash", "does not match the payload")
+        if message.sender == message.recipient:
+            raise InvalidRecord("recipient", "is the sender himself")
+        if (message.kind is Kind.TAKE) != (message.trade_id == ZERO):
+            raise InvalidRecord("trade_id", "is zero in a TAKE and in nothing else")
+        if (message.seq == 0) != (message.prev == ZERO):
+            raise InvalidRecord("prev", "is zero in a chain's first message and in no other")
+        if message.draw_no and kind not in {Kind.TAKE, Kind.DRAW}:
+            raise InvalidRecord("draw_no", "is not zero outside TAKE and DRAW")
+        identity.verify("signature", message.sender, message.id, message.signature)
+        return message

@@ -1,0 +1,162 @@
+"""From TAKE to a signed funding: the first half of a trader's machine.
+
+    taker  Taking ──DRAW──▶ (Drawing ──PAGE──▶) Contracting ──CONTRACT──▶ Funding ──▶ Broadcast
+    maker  TAKE ──▶ Drawing ──REVEAL, PAGE──▶ Contracting ──CONTRACT──▶ Funding ──▶ Broadcast
+           any ──REFUSE, ABORT, 60 s──▶ Aborted        Funding ──respend 6 deep──▶ Void
+
+Pure. The buyer signs the funding first; ten minutes without a final transaction and he
+respends one of his inputs, so a vanished peer strands no coin. ABORT counts only until our
+own funding signature has left. docs/trade.md, sections 2 to 4.
+"""
+
+from typing import Final
+
+from escrow.draw import eligible, large_enough
+from escrow.facts import Facts
+from escrow.messages import Kind
+from escrow.model import (
+    Aborted,
+    Broadcast,
+    Cancel,
+    CoinsChosen,
+    CoinsMissing,
+    Contracting,
+    ContractReady,
+    Drawing,
+    Event,
+    Funding,
+    FundingSigned,
+    Received,
+    RespendReady,
+    Send,
+    State,
+    Taking,
+    Tick,
+)
+from escrow.payloads import PAGE_RECORDS, Abort, Get, Page, Refuse, Reveal
+from p2pnode.base.errors import LocalFault, PeerFault
+
+OPENING_S: Final = 60  # from one step to the next until the contract is signed
+FUNDING_S: Final = 600  # from the contract, or from our signature, to the final funding
+
+Step = tuple[State, tuple[Send, ...]]
+Early = Taking | Drawing | Contracting
+
+
+def step(state: State, event: Event, facts: Facts, now: int) -> Step:
+    """Return the state after `event` and what to send; a raise leaves the state as it is.
+
+    Raises:
+        PeerFault: the message has no place here.
+        LocalFault: our user asked for what this state refuses.
+
+    """
+    match state, event:
+        case ((Taking() | Drawing() | Contracting() | Funding()), Received(message)):
+            return _received(state, event, message.kind, facts, now)
+        case ((Taking() | Drawing() | Contracting()), Tick()) if now >= state.since + OPENING_S:
+            return _abort(facts, f"no answer within {OPENING_S} s")
+        case Funding(since, 0), Tick() if now >= since + FUNDING_S:
+            return _abort(facts, f"not funded within {FUNDING_S} s")
+        case ((Taking() | Drawing() | Contracting()), Cancel(reason)):
+            return _abort(facts, reason)
+        case Funding(_, 0), Cancel(reason):
+            return _abort(facts, reason)
+        case Contracting(), ContractReady(payload):
+            both = facts.one(facts.peer, Kind.CONTRACT)
+            return (Funding if both else Contracting)(now), (Send(facts.peer, payload),)
+        case Funding(_, 0), CoinsChosen(payload) if not facts.one(facts.me, Kind.INPUTS):
+            return state, (Send(facts.peer, payload),)
+        case Funding(_, 0), CoinsMissing(reason):
+            return _abort(facts, reason)
+        case Funding(since, 0), FundingSigned(payload, final):
+            after = Broadcast(final) if final else Funding(since, now)
+            return after, (Send(facts.peer, payload),)
+        case Funding(since, signed_at), RespendReady(raw) if signed_at:
+            return Funding(since, signed_at, raw), ()
+        case _, Cancel():
+            raise LocalFault("this trade's funding is signed: it can no longer be cancelled")
+        case _:
+            return state, ()
+
+
+def _received(
+    state: Taking | Drawing | Contracting | Funding,
+    event: Received,
+    kind: Kind,
+    facts: Facts,
+    now: int,
+) -> Step:
+    match state, kind:
+        case Taking(), Kind.REFUSE:
+            refusal = Refuse.from_wire(event.message.payload)
+            return Aborted(f"refused: {refusal.field}: {refusal.value}"), ()
+        case Funding(signed_at=signed), Kind.ABORT if signed:
+            return state, ()  # our signature has left: only the chain ends this now
+        case _, Kind.ABORT:
+            return Aborted(f"the peer aborted: {Abort.from_wire(event.message.payload).reason}"), ()
+        case ((Drawing() | Contracting()), Kind.GET):
+            return _serve(state, event, facts)
+        case Taking(), Kind.DRAW:
+            return _judge_and_reveal(facts, now)
+        case Drawing(), Kind.PAGE if facts.me == facts.taker:
+            return _judge_and_reveal(facts, now)
+        case Drawing(), Kind.PAGE | Kind.REVEAL if facts.me == facts.maker:
+            return _gather(facts, Contracting(now), now)
+        case Contracting(), Kind.CONTRACT if facts.one(facts.me, Kind.CONTRACT):
+            return Funding(now), ()
+        case Contracting(), Kind.CONTRACT if facts.me == facts.maker:
+            return Contracting(now), ()  # signing ours is now a duty
+        case Funding(), Kind.INPUTS:
+            return state, ()
+        case Funding(respend=b""), Kind.WITNESS:
+            return (Broadcast(event.final) if event.final else state), ()
+        case Funding(), Kind.WITNESS:
+            return state, ()  # we are respending: whichever confirms decides
+        case _:
+            raise PeerFault(f"{kind.name} has no place in {type(state).__name__}")
+
+
+def _serve(state: State, event: Received, facts: Facts) -> Step:
+    ids = Get.from_wire(event.message.payload).ids
+    unknown = [i for i in ids if i not in facts.records]
+    if unknown:
+        raise PeerFault(f"GET asks for record {unknown[0].hex()[:16]}…, which we never listed")
+    page = Page(get_id=event.message.id, records=tuple(facts.records[i].wire() for i in ids))
+    return state, (Send(facts.peer, page),)
+
+
+def _gather(facts: Facts, done: State, now: int) -> Step:
+    lacking = facts.lacking()
+    if lacking:
+        return Drawing(now), (Send(facts.peer, Get(ids=lacking[:PAGE_RECORDS])),)
+    return done, ()
+
+
+def _judge_and_reveal(facts: Facts, now: int) -> Step:
+    """Taker: judge the set's size before the seed exists, then open the commitment."""
+    state, sends = _gather(facts, Contracting(now), now)
+    if sends:
+        return state, sends
+    take, own = facts.terms_taken, facts.own
+    pool = [
+        r
+        for r in (facts.records[i] for i in facts.listed_ids())
+        if eligible(
+            r,
+            anchor_h=take.anchor_h,
+            traders=(facts.maker, facts.taker),
+            block_hash=facts.block_hash,
+        )
+    ]
+    if why := large_enough(facts.network, pool, facts.seen_weight):
+        return _abort(facts, why)
+    draw = facts.one(facts.maker, Kind.DRAW)
+    if draw is None:
+        raise PeerFault("PAGE came before any DRAW")
+    reveal = Reveal(draw_id=draw.id, nonce=own.nonce, arbiters=own.listed, part=own.part)
+    return state, (Send(facts.peer, reveal),)
+
+
+def _abort(facts: Facts, reason: str) -> Step:
+    return Aborted(reason), (Send(facts.peer, Abort(reason=reason)),)

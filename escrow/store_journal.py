@@ -1,0 +1,302 @@
+"""The trades' journal in node.sqlite: states, messages, splits, arbiters' records.
+
+Everything a step changes is written inside one transaction of the caller's (the shell law).
+Messages are kept whole and for good: they are the transcript, the inbox that deduplicates and
+the outbox that is delivered until the peer has applied it. A state is saved by name, version
+and canonical fields; never pickled.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from escrow import model
+from escrow.arbiters import ArbiterRecord
+from escrow.facts import Own
+from escrow.messages import Message
+from escrow.model import State
+from escrow.payout import Split
+from escrow.terms import Terms
+from p2pnode.base import wire
+from p2pnode.base.errors import LocalFault, StorageFault
+from p2pnode.base.networks import Network
+from p2pnode.base.store import Database
+from p2pnode.base.transaction import Outpoint
+
+TRADER: Final = "trader"
+ARBITER: Final = "arbiter"
+SEEN_S: Final = 30 * 86_400
+MAX_RECORDS: Final = 20_000
+
+_SCRIPTS: Final = (
+    """
+    CREATE TABLE trade (
+        trade_id BLOB PRIMARY KEY, role TEXT NOT NULL, terms BLOB NOT NULL, own BLOB NOT NULL,
+        state TEXT NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL,
+        note TEXT NOT NULL DEFAULT '', began INTEGER NOT NULL, changed INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE message (
+        id BLOB PRIMARY KEY, trade_id BLOB NOT NULL, sender BLOB NOT NULL,
+        recipient BLOB NOT NULL, seq INTEGER NOT NULL, kind INTEGER NOT NULL, raw BLOB NOT NULL,
+        number INTEGER NOT NULL UNIQUE, undelivered INTEGER NOT NULL,
+        UNIQUE (trade_id, sender, recipient, seq)
+    ) STRICT;
+    CREATE INDEX message_trade ON message (trade_id, number);
+    CREATE INDEX message_outbox ON message (recipient, number) WHERE undelivered = 1;
+    CREATE TABLE split (
+        trade_id BLOB PRIMARY KEY, buyer_sat INTEGER NOT NULL, seller_sat INTEGER NOT NULL,
+        arbiter_sat INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE arbiter_record (
+        id BLOB PRIMARY KEY, raw BLOB NOT NULL, outpoint BLOB NOT NULL, weight INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE declared_coin (
+        outpoint BLOB PRIMARY KEY, trade_id BLOB NOT NULL
+    ) STRICT
+    """,
+)
+
+_STATES: Final = {
+    kind.__name__: kind
+    for kind in vars(model).values()
+    if isinstance(kind, type) and issubclass(kind, State) and kind is not State
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One trade as it is saved."""
+
+    trade_id: bytes
+    role: str
+    terms: bytes
+    own: bytes
+    state: State
+    note: str
+    began: int
+    changed: int
+
+
+def dump_state(state: State) -> tuple[str, int, bytes]:
+    """Return a state's name, version and canonical fields."""
+    values = tuple(getattr(state, f.name) for f in fields(state))
+    return type(state).__name__, state.version, wire.pack(values)
+
+
+def load_state(name: str, version: int, body: bytes) -> State:
+    """Return the state that was saved. Raises StorageFault for an unknown one."""
+    kind = _STATES.get(name)
+    if kind is None or version != kind.version:
+        raise StorageFault(f"the journal holds state {name} version {version}, unknown here")
+    values: tuple[Any, ...] = wire.unpack("state", body, limit=1 << 20)
+    return kind(*values)
+
+
+class Journal:
+    """The tables; every write belongs inside the caller's `Database.transaction`."""
+
+    def __init__(self, database: Database, network: Network) -> None:
+        self.database = database
+        self._network = network
+        database.migrate("trades", _SCRIPTS)
+
+    # -- trades
+
+    def begin(
+        self, trade_id: bytes, role: str, state: State, terms: bytes, own: bytes, now: int
+    ) -> None:
+        """Write a new trade or case. Raises LocalFault if it exists."""
+        if self.row(trade_id):
+            raise LocalFault("this trade exists already")
+        self.database.run(
+            "INSERT INTO trade (trade_id, role, terms, own, state, version, body, began, changed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            trade_id,
+            role,
+            terms,
+            own,
+            *dump_state(state),
+            now,
+            now,
+        )
+
+    def save(self, trade_id: bytes, state: State, now: int) -> None:
+        """Write a trade's new state."""
+        name, version, body = dump_state(state)
+        self.database.run(
+            "UPDATE trade SET state = ?, version = ?, body = ?, changed = ?, note = ''"
+            " WHERE trade_id = ?",
+            name,
+            version,
+            body,
+            now,
+            trade_id,
+        )
+
+    def note(self, trade_id: bytes, text: str) -> None:
+        """Keep a remark for the user: why the trade does not go on by itself."""
+        self.database.run("UPDATE trade SET note = ? WHERE trade_id = ?", text, trade_id)
+
+    def row(self, trade_id: bytes) -> Row | None:
+        """Return one trade or None."""
+        rows = self._rows("WHERE trade_id = ?", trade_id)
+        return rows[0] if rows else None
+
+    def rows(self, role: str) -> list[Row]:
+        """Return every trade in that role, newest first."""
+        return self._rows("WHERE role = ? ORDER BY began DESC, trade_id", role)
+
+    def _rows(self, where: str, *args: object) -> list[Row]:
+        return [
+            Row(
+                r["trade_id"],
+                r["role"],
+                r["terms"],
+                r["own"],
+                load_state(r["state"], r["version"], r["body"]),
+                r["note"],
+                r["began"],
+                r["changed"],
+            )
+            for r in self.database.all(f"SELECT * FROM trade {where}", *args)  # noqa: S608
+        ]
+
+    # -- messages
+
+    def add(self, message: Message, *, mine: bool) -> None:
+        """Keep a message; ours goes to the outbox."""
+        self.database.run(
+            "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?,"
+            " (SELECT coalesce(max(number), 0) + 1 FROM message), ?)",
+            message.id,
+            message.trade,
+            message.sender,
+            message.recipient,
+            message.seq,
+            int(message.kind),
+            message.wire(),
+            int(mine),
+        )
+
+    def messages(self, trade_id: bytes) -> tuple[Message, ...]:
+        """Return a trade's messages in the order in which we sent and applied them."""
+        rows = self.database.all(
+            "SELECT raw FROM message WHERE trade_id = ? ORDER BY number", trade_id
+        )
+        return tuple(Message.from_wire(r["raw"], self._network) for r in rows)
+
+    def known(self, message_id: bytes) -> bool:
+        """Tell whether a message was kept before."""
+        return self.database.one("SELECT 1 FROM message WHERE id = ?", message_id) is not None
+
+    def outbox(self, recipient: bytes) -> list[tuple[bytes, bytes, bytes]]:
+        """Return (id, trade id, raw) of what that peer has not applied yet, oldest first."""
+        rows = self.database.all(
+            "SELECT id, trade_id, raw FROM message WHERE recipient = ? AND undelivered = 1"
+            " ORDER BY number",
+            recipient,
+        )
+        return [(r["id"], r["trade_id"], r["raw"]) for r in rows]
+
+    def recipients(self) -> list[bytes]:
+        """Return every peer for whom something waits."""
+        rows = self.database.all("SELECT DISTINCT recipient FROM message WHERE undelivered = 1")
+        return [r["recipient"] for r in rows]
+
+    def delivered(self, message_id: bytes) -> None:
+        """Take a message out of the outbox."""
+        self.database.run("UPDATE message SET undelivered = 0 WHERE id = ?", message_id)
+
+    def drop_outbox(self, trade_id: bytes, recipient: bytes) -> None:
+        """Stop delivering to a peer who refuses this trade's messages."""
+        self.database.run(
+            "UPDATE message SET undelivered = 0 WHERE trade_id = ? AND recipient = ?",
+            trade_id,
+            recipient,
+        )
+
+    def draws_of(self, me: bytes) -> int:
+        """Return how many draws we have entered: TAKEs and DRAWs that we signed."""
+        row = self.database.one(
+            "SELECT count(*) AS n FROM message WHERE sender = ? AND kind IN (1, 2)", me
+        )
+        return int(row["n"]) if row else 0
+
+    # -- splits and coins
+
+    def split(self, trade_id: bytes) -> Split | None:
+        """Return the split that this node's key first-signs, or None."""
+        row = self.database.one("SELECT * FROM split WHERE trade_id = ?", trade_id)
+        return Split(row["buyer_sat"], row["seller_sat"], row["arbiter_sat"]) if row else None
+
+    def commit_split(self, trade_id: bytes, split: Split) -> None:
+        """R1: write the row before the first signature. Raises LocalFault for another split."""
+        known = self.split(trade_id)
+        if known is not None and known != split:
+            raise LocalFault("this key has first-signed another split of this trade")
+        if known is None:
+            self.database.run("INSERT INTO split VALUES (?, ?, ?, ?)", trade_id, *split.array())
+
+    def bind_coins(self, trade_id: bytes, outpoints: Iterable[Outpoint]) -> None:
+        """Remember the coins that a peer declared in a living trade."""
+        for outpoint in outpoints:
+            self.database.run(
+                "INSERT OR IGNORE INTO declared_coin VALUES (?, ?)", outpoint.wire(), trade_id
+            )
+
+    def free_coins(self, trade_id: bytes) -> None:
+        """Forget the peer's coins of a trade that has ended."""
+        self.database.run("DELETE FROM declared_coin WHERE trade_id = ?", trade_id)
+
+    def bound_elsewhere(self, trade_id: bytes, outpoint: Outpoint) -> bool:
+        """Tell whether a coin is declared in another living trade."""
+        row = self.database.one(
+            "SELECT trade_id FROM declared_coin WHERE outpoint = ?", outpoint.wire()
+        )
+        return row is not None and row["trade_id"] != trade_id
+
+    # -- arbiters' records
+
+    def put_records(self, records: Iterable[ArbiterRecord], now: int) -> None:
+        """Keep verified records, bounded; the longest unseen go first."""
+        for record in records:
+            self.database.run(
+                "INSERT INTO arbiter_record VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
+                record.id,
+                record.wire(),
+                record.outpoint,
+                record.weight,
+                now,
+            )
+        self.database.run(
+            "DELETE FROM arbiter_record WHERE id IN"
+            " (SELECT id FROM arbiter_record ORDER BY seen_at DESC LIMIT -1 OFFSET ?)",
+            MAX_RECORDS,
+        )
+
+    def records(self) -> dict[bytes, ArbiterRecord]:
+        """Return every record known here, by id."""
+        rows = self.database.all("SELECT id, raw FROM arbiter_record")
+        return {r["id"]: ArbiterRecord.from_wire(r["raw"], self._network) for r in rows}
+
+    def seen_weight(self, now: int) -> int:
+        """Return the weight of all bonds seen in 30 days."""
+        row = self.database.one(
+            "SELECT coalesce(sum(weight), 0) AS w FROM"
+            " (SELECT max(weight) AS weight FROM arbiter_record WHERE seen_at > ?"
+            "  GROUP BY outpoint)",
+            now - SEEN_S,
+        )
+        return int(row["w"]) if row else 0
+
+
+def terms_of(row: Row) -> Terms:
+    """Return a trader's saved terms."""
+    return Terms.from_array("terms", wire.unpack("terms", row.terms, limit=1024))
+
+
+def own_of(row: Row) -> Own:
+    """Return what a trader brought to the trade."""
+    return Own.from_array("own", wire.unpack("own", row.own, limit=1 << 20))
