@@ -5,6 +5,7 @@ the highest seq wins and is remembered until it expires, so a holder that serves
 version before a withdrawal changes nothing. One maker fills no more than his own share.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -43,7 +44,7 @@ class Shelf:
         if offer.market != market:
             raise InvalidRecord("currency", f"is filed under {market}")
         known = self._makers.get(offer.maker, {}).get(offer.offer_id)
-        if known and (known.offer.seq, known.offer.hash) > (offer.seq, offer.hash):
+        if known and _rank(known.raw, known.offer) > _rank(raw, offer):
             raise InvalidRecord("seq", f"is {offer.seq}, but {known.offer.seq} is known")
         if known:
             self._drop(known)
@@ -130,6 +131,11 @@ def single(offers: Iterable[Offer], prefix: str) -> Offer:
     if len(found) > 1:
         raise NotFound(f"offer: {prefix[:64]!r} fits {len(found)} offers", field="offer_id")
     return next(iter(found.values()))
+
+
+def _rank(raw: bytes, offer: Offer) -> tuple[int, int]:
+    """Order the versions of one offer: by seq, then the lower SHA-256, as record stores do."""
+    return offer.seq, -int.from_bytes(hashlib.sha256(raw).digest(), "big")
 
 
 def _staleness(entry: _Entry) -> tuple[int, bytes]:

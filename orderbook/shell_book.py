@@ -31,7 +31,7 @@ from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness
 from p2pnode.base.store import Database
 
-MAX_OWN: Final = 32  # own offers that are not withdrawn
+MAX_OWN: Final = 24  # own offers not withdrawn; a holder keeps 32 records of one owner
 TICK_S: Final = 5  # between looks at what is due, and between tries to publish
 VERIFY_BATCH: Final = 64  # records checked before other tasks get their turn
 MAX_FOUND: Final = 20_000  # records read from one answer

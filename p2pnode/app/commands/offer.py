@@ -5,13 +5,12 @@ SIDE is always what the maker does with bitcoin: `offer list --sell` shows who s
 
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
 from p2pnode.app.commands.frame import Session, common
 from p2pnode.base.errors import InvalidRecord
-from p2pnode.base.units import decimal, parse_decimal
+from p2pnode.base.units import MAX_PRICE, decimal, parse_decimal
 
 PRICE_DECIMALS: Final = 4  # beyond the currency's own (docs/wire/offers.md, "Price")
 
@@ -65,16 +64,16 @@ def create(
     """Publish an offer; it is kept published until you cancel it."""
     if side is None:
         raise click.UsageError("Say --sell or --buy.")
-    client, currency = session.client, currency.upper()
-    places = client.get(f"/v1/currencies/{quote(currency, safe='')}")["exponent"]
-    deposit_bp = parse_decimal("deposit", deposit, 2)
+    client, currency = session.client, _currency(currency)
+    places = client.get(f"/v1/currencies/{currency}")["exponent"]
+    deposit_bp = _number("deposit", deposit, 2)
     made = client.post(
         "/v1/offers",
         side=side,
         currency=currency,
-        min_sat=parse_decimal("min", low, 8),
-        max_sat=parse_decimal("max", high, 8),
-        price=parse_decimal("price", price, places + PRICE_DECIMALS),
+        min_sat=_number("min", low, 8),
+        max_sat=_number("max", high, 8),
+        price=_number("price", price, places + PRICE_DECIMALS),
         account=account,
         deposit_buyer_bp=deposit_bp,
         deposit_seller_bp=deposit_bp,
@@ -91,8 +90,8 @@ def create(
 @common
 def list_offers(session: Session, side: str | None, currency: str) -> None:
     """List a market's offers, best price first."""
-    currency = currency.upper()
-    query = f"?currency={quote(currency, safe='')}" + (f"&side={side}" if side else "")
+    currency = _currency(currency)
+    query = f"?currency={currency}" + (f"&side={side}" if side else "")
     header, row = _table(currency, with_side=side is None)
     what = {"sell": "to sell for", "buy": "to buy for", None: "in"}[side]
     session.emit_rows(
@@ -210,6 +209,21 @@ def _btc(amount_sat: int) -> str:
 def _deposit(o: dict[str, Any]) -> str:
     both = sorted({o["deposit_buyer_bp"], o["deposit_seller_bp"]})
     return "-".join(decimal(bp, 2).removesuffix(".00") for bp in both) + "%"
+
+
+def _number(field: str, text: str, places: int) -> int:
+    """Read a decimal as an integer that the API can carry. Raises InvalidRecord."""
+    value = parse_decimal(field, text, places)
+    if value > MAX_PRICE:
+        raise InvalidRecord(field, f"{text[:40]!r} is too large")
+    return value
+
+
+def _currency(text: str) -> str:
+    code = text.strip().upper()
+    if not (len(code) == 3 and code.isascii() and code.isalpha()):
+        raise InvalidRecord("currency", f"{text[:40]!r} is not three letters (ISO 4217)")
+    return code
 
 
 def _checked(offer_id: str) -> str:

@@ -1,0 +1,243 @@
+"""`p2pnode offer`: streams, exit codes, tables and JSON are an interface."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from orderbook_daemon import Daemon, daemon
+from orderbook_kit import KEY, NOW, OTHER
+
+from p2pnode.app.commands.account import account
+from p2pnode.app.commands.offer import offer
+from p2pnode.app.routes_offers import offer_json
+
+CREATE = [
+    "create",
+    "--sell",
+    "--cur",
+    "eur",
+    "--min",
+    "0.002",
+    "--max",
+    "0.01",
+    "--price",
+    "61240.00",
+    "--account",
+    "home",
+]
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Iterator[Daemon]:
+    (tmp_path / "maker").mkdir()
+    with daemon(tmp_path / "maker") as one:
+        details = ["--method", "CUSTOM", "--details", "CANARY"]
+        assert one(account, "add", "--name", "home", *details).exit_code == 0
+        yield one
+
+
+@pytest.fixture
+def taker(tmp_path: Path, maker: Daemon) -> Iterator[Daemon]:
+    (tmp_path / "taker").mkdir()
+    with daemon(tmp_path / "taker", maker.market, maker.clock, OTHER, "taker") as one:
+        yield one
+
+
+def create(node: Daemon, *more: str) -> dict[str, Any]:
+    result = node(offer, *CREATE, *more, "--json")
+    assert result.exit_code == 0, result.stderr
+    made: dict[str, Any] = json.loads(result.stdout)
+    return made
+
+
+def test_json_of_an_own_offer(maker: Daemon) -> None:
+    made = create(maker, "--terms", "no calls", "--deposit", "12.5")
+    published = maker.market.last(NOW)
+    assert made == offer_json(published, mine=True) | {
+        "state": "enabled",
+        "account": "home",
+        "holders": 4,
+        "trade_id": None,
+        "created_at": NOW,
+    }
+    assert (made["min_sat"], made["max_sat"]) == (200_000, 1_000_000)
+    assert (made["price"], made["exponent"]) == (61_240_000_000, 2)
+    assert (made["deposit_buyer_bp"], made["deposit_seller_bp"]) == (1250, 1250)
+    assert (made["side"], made["currency"], made["terms"]) == ("sell", "EUR", "no calls")
+    assert made["maker"] == KEY.node_id.hex()
+    assert b"CANARY" not in maker.market.records[0]
+    assert b"home" not in maker.market.records[0]
+
+
+def test_a_taker_sees_the_table_and_the_json(maker: Daemon, taker: Daemon) -> None:
+    made = create(maker)
+    listed = taker(offer, "list", "--sell", "--cur", "EUR")
+    ident, node = made["offer_id"][:6], made["maker"][:4]
+    assert listed.stdout == (
+        "ID          PRICE EUR  BTC min-max      METHOD         DEP  MAKER\n"
+        f"{ident}      61,240.00  0.0020-0.0100    CUSTOM         15%  {node}…\n"
+    )
+    seen = json.loads(taker(offer, "list", "--cur", "eur", "--json").stdout)
+    own = ("state", "account", "holders", "trade_id", "created_at")
+    assert seen == {k: v for k, v in made.items() if k not in own} | {"mine": False}
+
+
+def test_without_a_side_both_are_listed_and_said(maker: Daemon, taker: Daemon) -> None:
+    create(maker)
+    assert maker(offer, "create", "--buy", *CREATE[2:]).exit_code == 0
+    lines = taker(offer, "list", "--cur", "EUR").stdout.splitlines()
+    assert lines[0].split()[1] == "SIDE"
+    assert [line.split()[1] for line in lines[1:]] == ["sell", "buy"]
+    assert len(taker(offer, "list", "--buy", "--cur", "EUR").stdout.splitlines()) == 2
+    assert maker(offer, "list", "--cur", "EUR").stdout.count("(you)") == 2
+
+
+def test_an_empty_market_exits_zero_with_a_remark(taker: Daemon) -> None:
+    result = taker(offer, "list", "--cur", "JPY", "--sell")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "no offers to sell for JPY\n"
+    assert taker(offer, "list", "--cur", "JPY", "--json").output == ""
+
+
+def test_show_takes_a_prefix_of_id_or_hash(maker: Daemon, taker: Daemon) -> None:
+    made = create(maker, "--terms", "weekdays only")
+    unknown = taker(offer, "show", made["offer_id"])
+    assert unknown.exit_code == 70
+    assert "list its market first" in unknown.stderr
+    taker(offer, "list", "--cur", "EUR")
+    for name in (made["offer_id"][:8], made["offer_hash"][:8].upper()):
+        shown = taker(offer, "show", name)
+        assert shown.exit_code == 0
+        assert "maker SELLS 0.0020-0.0100 BTC at 61,240.00 EUR" in shown.stdout
+        assert "weekdays only" in shown.stdout
+        assert "state" not in shown.stdout
+    own = maker(offer, "show", made["offer_id"][:8])
+    assert "enabled, 4 holders, account home" in own.stdout
+
+
+def test_cancel_takes_it_back_everywhere(maker: Daemon, taker: Daemon) -> None:
+    made = create(maker)
+    name = made["offer_id"][:8]
+    assert maker(offer, "cancel", name).stdout == f"offer {name[:6]} withdrawn\n"
+    assert taker(offer, "list", "--cur", "EUR").stdout == ""
+    assert maker(offer, "list", "--cur", "EUR").stdout == ""
+    (row,) = [json.loads(line) for line in maker(offer, "mine", "--json").stdout.splitlines()]
+    assert (row["state"], row["max_sat"]) == ("withdrawn", 1_000_000)
+    again = maker(offer, "cancel", name)
+    assert (again.exit_code, again.stdout) == (70, "")
+    assert again.stderr == f"error: offer {name[:6]} is withdrawn\n"
+
+
+def test_only_the_maker_cancels(maker: Daemon, taker: Daemon) -> None:
+    made = create(maker)
+    taker(offer, "list", "--cur", "EUR")
+    result = taker(offer, "cancel", made["offer_id"])
+    assert result.exit_code == 70
+    assert len(taker(offer, "list", "--cur", "EUR").stdout.splitlines()) == 2
+
+
+def test_mine_shows_state_and_account(maker: Daemon) -> None:
+    made = create(maker)
+    lines = maker(offer, "mine").stdout.splitlines()
+    assert lines[0].split() == [
+        "ID",
+        "SIDE",
+        "PRICE",
+        "BTC",
+        "min-max",
+        "STATE",
+        "HOLDERS",
+        "ACCOUNT",
+    ]
+    words = f"{made['offer_id'][:6]} sell 61,240.00 EUR 0.0020-0.0100 enabled 4 home"
+    assert lines[1].split() == words.split()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"--cur": "XAU"}, 65, "currency: 'XAU'"),
+        ({"--cur": "../../stop"}, 65, "currency: '../../stop' is not three letters"),
+        ({"--min": "0.0019"}, 65, "min_sat: is not an integer in 200000.."),
+        ({"--min": "0"}, 65, "min_sat: is not an integer in 200000.."),
+        ({"--max": "0.001"}, 65, "max_sat: is not an integer in 200000.."),
+        ({"--max": "-1"}, 65, "max: '-1' is not a decimal number"),
+        ({"--max": "0.000000001"}, 65, "max: has more than 8 decimals"),
+        ({"--max": "1e3"}, 65, "max: "),
+        ({"--price": "0"}, 65, "price: is not an integer in 1.."),
+        ({"--price": "61240.0000001"}, 65, "price: has more than 6 decimals"),
+        ({"--price": "9999999999999999"}, 65, "price: '9999999999999999' is too large"),
+        ({"--account": "nobody"}, 70, "account: there is none called 'nobody'"),
+        ({"--deposit": "9.99"}, 65, "dep_b_bp: is not an integer in 1000..5000"),
+        ({"--deposit": "51"}, 65, "dep_b_bp: is not an integer in 1000..5000"),
+        ({"--terms": "x" * 501}, 65, "terms: is not text of 0 to 500 bytes"),
+        ({"--terms": "\x1b[2J"}, 65, "terms: holds a control or direction character"),
+    ],
+)
+def test_bad_words_are_one_sentence_and_publish_nothing(
+    maker: Daemon, change: dict[str, str], code: int, words: str
+) -> None:
+    argv = list(CREATE)
+    for name, value in change.items():
+        if name in argv:
+            argv[argv.index(name) + 1] = value
+        else:
+            argv += [name, value]
+    result = maker(offer, *argv)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert maker.market.records == []
+
+
+def test_errors_in_json_carry_code_and_field(maker: Daemon) -> None:
+    argv = [*CREATE[:-1], "nobody", "--json"]
+    error = json.loads(maker(offer, *argv).stderr)["error"]
+    assert (error["code"], error["field"]) == ("not_found", "account")
+
+
+def test_a_side_must_be_said(maker: Daemon) -> None:
+    result = maker(offer, "create", *CREATE[2:])
+    assert result.exit_code == 2
+    assert "--sell or --buy" in result.stderr
+
+
+def test_no_network(maker: Daemon) -> None:
+    maker.market.down = True
+    result = maker(offer, "list", "--cur", "EUR")
+    assert (result.exit_code, result.stdout) == (69, "")
+    made = maker(offer, *CREATE)
+    assert made.exit_code == 0
+    assert "the daemon goes on trying" in made.stderr
+
+
+def test_prices_keep_the_currencys_decimals(maker: Daemon, taker: Daemon) -> None:
+    for currency, price in (("JPY", "9900000"), ("KWD", "18500.125"), ("EUR", "61240.000001")):
+        argv = list(CREATE)
+        argv[argv.index("--cur") + 1], argv[argv.index("--price") + 1] = currency, price
+        assert maker(offer, *argv).exit_code == 0
+        line = taker(offer, "list", "--sell", "--cur", currency).stdout.splitlines()[1]
+        assert line.split()[1].replace(",", "") == price
+
+
+def test_the_same_key_creates_one_offer(maker: Daemon) -> None:
+    body = {
+        "side": "buy",
+        "currency": "EUR",
+        "min_sat": 200_000,
+        "max_sat": 300_000,
+        "price": 10**10,
+        "account": "home",
+    }
+    answers = [maker.client().call("POST", "/v1/offers", body, key="k" * 20) for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert len(maker.market.records) == 1
+
+
+@pytest.mark.parametrize("name", ["", "zz", "mine/../..", "%2e", "a" * 65])
+def test_an_id_that_is_none_is_refused_before_it_is_sent(maker: Daemon, name: str) -> None:
+    result = maker(offer, "show", name)
+    assert result.exit_code == 65
+    assert "offer_id: is not 1 to 64 hex digits" in result.stderr
