@@ -80,8 +80,8 @@ def _der_integer(field: str, raw: bytes) -> int:
     return int.from_bytes(raw, "big")
 
 
-def verify_ecdsa(public: bytes, digest: bytes, signature: object, field: str) -> None:
-    """Check a strict ECDSA signature (DER, low S, ALL) over a sighash. Raises InvalidRecord."""
+def verify_ecdsa(public: bytes, digest: bytes, signature: object, field: str) -> bytes:
+    """Return a strict ECDSA signature (DER, low S, ALL) over a sighash. InvalidRecord."""
     der = check_ecdsa_form(field, signature)
     try:
         good = PublicKey(check_point(field, public)).verify(der, digest, hasher=None)
@@ -89,6 +89,7 @@ def verify_ecdsa(public: bytes, digest: bytes, signature: object, field: str) ->
         good = False
     if not good:
         raise InvalidRecord(field, "does not match the signer's key")
+    return der + bytes([SIGHASH_ALL])
 
 
 # ------------------------------------------------------------------ derivation

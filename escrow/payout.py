@@ -11,7 +11,9 @@ from typing import Final, Self
 
 from escrow.contract import Contract
 from escrow.funding import MIN_OUTPUT, fee_for, output_weight
-from escrow.script import escrow_script, kind, p2wpkh
+from escrow.keys import verify_ecdsa
+from escrow.script import escrow_keys, escrow_script, kind, p2wpkh, witness_script
+from escrow.sighash import sighash
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.transaction import SEQUENCE_RBF, Outpoint, Transaction, TxIn, TxOut
@@ -131,3 +133,23 @@ def build_payout(
     tx = Transaction(2, (TxIn(outpoint, SEQUENCE_RBF),), outputs, 0)
     prevout = TxOut(contract.escrow_sat, escrow_script(contract))
     return Payout(tx, fee, buyer, seller, arbiter, prevout)
+
+
+def check_first_signature(
+    contract: Contract,
+    outpoint: Outpoint,
+    split: Split,
+    rate: int | None,
+    public: bytes,
+    signature: object,
+    field: str = "signature",
+) -> bytes:
+    """Return a peer's signature if it is `public`'s on the payout of `split`.
+
+    Strict DER, low S, sighash ALL, a key of this contract. Raises InvalidRecord.
+    """
+    payout = build_payout(contract, outpoint, split, rate)
+    if public not in escrow_keys(contract):
+        raise InvalidRecord(field, "is by no key of this contract")
+    digest = sighash(payout.tx, 0, [payout.prevout], witness_script(contract))
+    return verify_ecdsa(public, digest, signature, field)

@@ -1,0 +1,59 @@
+"""The escrow's address by an implementation that shares nothing with ours: bitcoinlib.
+
+Its own keys, scripts and bech32, so a bug must be made twice. It signs nothing here. On
+import it makes a settings directory and opens a log in it; so it is loaded when first
+needed, with that directory a temporary one that is gone before the import returns.
+It accepts keys off the curve, so these are checked first.
+"""
+
+import functools
+import os
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from escrow.contract import Contract
+from escrow.keys import check_point
+
+_NETWORKS: Final = {
+    "main": "bitcoin",
+    "testnet4": "testnet",
+    "signet": "signet",
+    "regtest": "regtest",
+}
+_lock = threading.Lock()
+
+
+@functools.cache
+def _library() -> Any:
+    with tempfile.TemporaryDirectory(prefix="bitcoinlib-") as folder:
+        before = os.environ.get("BCL_DATA_DIR")
+        os.environ["BCL_DATA_DIR"] = folder
+        Path(folder, "config.ini").write_text("[logs]\nenable_bitcoinlib_logging = false\n")
+        try:
+            with warnings.catch_warnings():  # its database layer is of another decade
+                warnings.simplefilter("ignore")
+                import bitcoinlib.keys
+                import bitcoinlib.scripts
+        finally:
+            del os.environ["BCL_DATA_DIR"]
+            if before is not None:
+                os.environ["BCL_DATA_DIR"] = before
+        return bitcoinlib
+
+
+def escrow_address(contract: Contract) -> str:
+    """Return the escrow's address as bitcoinlib derives it from the three keys."""
+    with _lock:  # the import touches the environment
+        library = _library()
+    network = _NETWORKS[contract.network.bitcoin]
+    named = (("key_b", contract.key_b), ("key_s", contract.key_s), ("key_a", contract.key_a))
+    points = sorted(check_point(name, key) for name, key in named)
+    keys = [library.keys.Key(key.hex(), network=network) for key in points]
+    script = library.scripts.Script(keys=keys, sigs_required=2, script_types=["multisig"])
+    address = library.keys.Address(
+        script.serialize(), script_type="p2wsh", encoding="bech32", network=network
+    )
+    return str(address.address)

@@ -1,0 +1,270 @@
+"""Payouts are signed by any two of three; nothing else is signed, nothing wrong is completed."""
+
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+
+import pytest
+from coincurve import PrivateKey
+from embit import ec
+from embit.script import Script
+from embit.transaction import Transaction as EmbitTx
+from escrow_tx_kit import KEYS, TRADE, WORDS, contract, h, published_arbiter_key, trade_key
+
+from escrow import backend_consensus
+from escrow.backend_keys import TradeKey, TradeKeys
+from escrow.backend_signatures import Opinions, complete, first_sign
+from escrow.keys import ORDER, check_ecdsa_form
+from escrow.payout import (
+    Split,
+    build_payout,
+    check_first_signature,
+    payout_rates,
+    release,
+    verdict_split,
+)
+from escrow.script import witness_script
+from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, SecondOpinionDiffers
+from p2pnode.base.networks import NETWORKS
+from p2pnode.base.transaction import Outpoint, parse_transaction
+
+POINT = Outpoint(h("funding"), 1)
+MADE = contract()
+SPLITS = {"release": release(MADE), "verdict": verdict_split(MADE, 123_456)}
+
+
+def sign_by_hand(sighash_type: int, key: TradeKey, split: Split | None = None) -> bytes:
+    """Sign as a modified client could: any sighash, by a library that refuses nothing."""
+    payout = build_payout(MADE, POINT, split or SPLITS["release"])
+    tx = EmbitTx.parse(payout.tx.serialize())
+    script = Script(witness_script(MADE))
+    digest = tx.sighash_segwit(0, script, MADE.escrow_sat, sighash_type)
+    secret = ec.PrivateKey.from_wif(key.wif())
+    return secret.sign(digest).serialize() + bytes([sighash_type])
+
+
+@pytest.mark.parametrize(("first", "second"), list(permutations("BSA", 2)))
+@pytest.mark.parametrize("name", SPLITS)
+def test_any_two_of_three_complete(first: str, second: str, name: str) -> None:
+    split = SPLITS[name]
+    for rate in (None, *payout_rates(MADE)):
+        signature = first_sign(MADE, POINT, split, rate, KEYS[first])
+        public = KEYS[first].public
+        assert check_first_signature(MADE, POINT, split, rate, public, signature) == signature
+        final = complete(MADE, POINT, split, rate, KEYS[second], public, signature)
+        payout = build_payout(MADE, POINT, split, rate)
+        assert final.txid == payout.tx.txid
+        assert parse_transaction("tx", final.serialize()) == final
+        backend_consensus.verify_transaction(final, [payout.prevout])
+        predicted = payout.fee_sat * 4 / (rate or MADE.rate)
+        assert predicted - 8 <= final.weight <= predicted  # a grinded signature is a byte less
+
+
+def test_release_has_the_size_the_design_measured() -> None:
+    made = contract(script_s=b"\x00\x14" + h("s")[:20])
+    split = release(made)
+    signature = first_sign(made, POINT, split, None, KEYS["S"])
+    final = complete(made, POINT, split, None, KEYS["B"], KEYS["S"].public, signature)
+    assert final.vsize in (176, 177)
+
+
+def test_signing_twice_gives_the_same_bytes() -> None:
+    split = SPLITS["release"]
+    once = first_sign(MADE, POINT, split, None, KEYS["S"])
+    assert once == first_sign(MADE, POINT, split, None, KEYS["S"])
+
+
+# ------------------------------------------------------------------ a peer's bad signature
+
+
+def bad_signatures() -> dict[str, Any]:
+    good = first_sign(MADE, POINT, SPLITS["release"], None, KEYS["S"])
+    der = check_ecdsa_form("signature", good)
+    r_end = 4 + der[3]
+    s = int.from_bytes(der[r_end + 2 :], "big")
+    high = (ORDER - s).to_bytes(33, "big")
+    high_der = der[2:r_end] + b"\x02" + bytes([len(high)]) + high
+    other_trade = replace(MADE, trade_id=h("another trade"), key_b=trade_key("B", h("x")).public)
+    flipped = bytearray(good)
+    flipped[20] ^= 1
+    release_split = SPLITS["release"]
+    shifted = Split(release_split.buyer_sat - 1, release_split.seller_sat + 1, 0)
+    return {
+        "high S": b"\x30" + bytes([len(high_der)]) + high_der + b"\x01",
+        "sighash NONE": sign_by_hand(2, KEYS["S"]),
+        "sighash SINGLE": sign_by_hand(3, KEYS["S"]),
+        "sighash ALL|ANYONECANPAY": sign_by_hand(0x81, KEYS["S"]),
+        "sighash NONE|ANYONECANPAY": sign_by_hand(0x82, KEYS["S"]),
+        "NONE relabelled as ALL": sign_by_hand(2, KEYS["S"])[:-1] + b"\x01",
+        "without a sighash byte": good[:-1],
+        "a flipped bit": bytes(flipped),
+        "by the buyer himself": first_sign(MADE, POINT, release_split, None, KEYS["B"]),
+        "by the arbiter": first_sign(MADE, POINT, release_split, None, KEYS["A"]),
+        "of another outpoint": first_sign(
+            MADE, Outpoint(POINT.txid, 0), release_split, None, KEYS["S"]
+        ),
+        "of another trade": first_sign(other_trade, POINT, release_split, None, KEYS["S"]),
+        "of another split": first_sign(MADE, POINT, shifted, None, KEYS["S"]),
+        "at another rate": first_sign(MADE, POINT, release_split, 8, KEYS["S"]),
+        "paying a foreign output": first_sign(
+            replace(MADE, script_b=b"\x00\x14" + h("thief")[:20]),
+            POINT,
+            release_split,
+            None,
+            KEYS["S"],
+        ),
+        "empty": b"",
+        "zeros": bytes(72),
+        "long": good + b"\x01",
+        "a 65-byte Taproot one": bytes(64) + b"\x01",
+        "padded DER": b"\x30" + bytes([der[1] + 1]) + der[2:] + b"\0" + b"\x01",
+        "not bytes": "3044",
+        "nothing": None,
+    }
+
+
+@pytest.mark.parametrize("name", bad_signatures())
+def test_a_bad_first_signature_is_refused(name: str) -> None:
+    signature = bad_signatures()[name]
+    split, public = SPLITS["release"], KEYS["S"].public
+    with pytest.raises(InvalidRecord, match="signature"):
+        check_first_signature(MADE, POINT, split, None, public, signature)
+    with pytest.raises(PeerFault, match="signature") as caught:
+        complete(MADE, POINT, split, None, KEYS["B"], public, signature)
+    assert caught.value.field == "signature"
+
+
+def test_one_key_cannot_be_both_signers() -> None:
+    split = SPLITS["release"]
+    own = first_sign(MADE, POINT, split, None, KEYS["B"])
+    with pytest.raises(PeerFault, match="no other key"):
+        complete(MADE, POINT, split, None, KEYS["B"], KEYS["B"].public, own)
+    stranger = trade_key("B", h("other"))
+    with pytest.raises(PeerFault, match="no other key"):
+        complete(MADE, POINT, split, None, KEYS["B"], stranger.public, own)
+    with pytest.raises(LocalFault, match="no key of that escrow"):
+        first_sign(MADE, POINT, split, None, stranger)
+
+
+@pytest.mark.parametrize(
+    ("split", "rate", "field"),
+    [
+        (Split(0, 0, 0), None, "split"),
+        (Split(625_000, 0, 1), None, "arbiter_sat"),
+        (Split(-1, 625_001, 0), None, "buyer_sat"),
+        (Split(625_000, -1, 0), None, "seller_sat"),
+        (Split(2**63, 0, 0), None, "buyer_sat"),
+        (Split(621_001, 0, 4_000), None, "split"),
+        (Split(620_999, 0, 4_000), None, "split"),
+        (release(MADE), 3, "rate"),
+        (release(MADE), 0, "rate"),
+        (release(MADE), -2, "rate"),
+        (release(MADE), 2**70, "rate"),
+        (release(MADE), True, "rate"),
+    ],
+)
+def test_no_number_out_of_bounds_is_signed(split: Split, rate: int | None, field: str) -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        first_sign(MADE, POINT, split, rate, KEYS["S"])
+    assert caught.value.field == field
+
+
+# ------------------------------------------------------------------ second opinions
+
+
+def refuse(*_: Any) -> None:
+    raise InvalidRecord("inputs[0]", "fails Bitcoin's script rules")
+
+
+DIFFERING = {
+    "address": Opinions(address=lambda _: "bcrt1qother"),
+    "sighash": Opinions(sighash=lambda *_: bytes(32)),
+    "consensus": Opinions(consensus=refuse),
+}
+
+
+@pytest.mark.parametrize("role", "BSA")
+@pytest.mark.parametrize("name", ["address", "sighash"])
+def test_a_differing_opinion_stops_a_first_signer(role: str, name: str) -> None:
+    with pytest.raises(SecondOpinionDiffers) as caught:
+        first_sign(MADE, POINT, SPLITS["verdict"], None, KEYS[role], DIFFERING[name])
+    assert (caught.value.field, caught.value.code) == (name, "second_opinion")
+
+
+@pytest.mark.parametrize("role", "BS")
+@pytest.mark.parametrize("name", DIFFERING)
+def test_a_differing_opinion_stops_a_completer(role: str, name: str) -> None:
+    split, public = SPLITS["verdict"], KEYS["A"].public
+    good = first_sign(MADE, POINT, split, None, KEYS["A"])
+    with pytest.raises(SecondOpinionDiffers) as caught:
+        complete(MADE, POINT, split, None, KEYS[role], public, good, DIFFERING[name])
+    assert caught.value.field == name
+
+
+# ------------------------------------------------------------------ keys
+
+
+def test_keys_hide_their_secret() -> None:
+    key = KEYS["B"]
+    shown = f"{key!r} {key} {TradeKeys(WORDS['B'], NETWORKS['regtest'])!r}"
+    assert key.wif() not in shown
+    assert key.public.hex() in shown
+    assert "abandon" not in shown
+    with pytest.raises(TypeError):
+        import pickle
+
+        pickle.dumps(key)
+
+
+def test_a_trade_key_belongs_to_one_trade_and_one_wallet() -> None:
+    keys = {trade_key(role, trade).public for role in "BS" for trade in (TRADE, h("2"), h("3"))}
+    assert len(keys) == 6
+    assert trade_key("B").public == KEYS["B"].public
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_everyone_derives_the_arbiters_key_that_he_holds(name: str) -> None:
+    network = NETWORKS[name]
+    assert published_arbiter_key(network) == trade_key("A", network=network).public
+
+
+def test_derivation_matches_another_implementation() -> None:
+    from embit import bip32, bip39
+
+    from escrow.keys import arbiter_path, trade_path
+
+    root = bip32.HDKey.from_seed(bip39.mnemonic_to_seed(WORDS["B"]))
+    path = [8383, 1, 0, *trade_path(TRADE)]
+    node = root.derive([step | 1 << 31 for step in path])
+    assert node.key.get_public_key().sec() == KEYS["B"].public
+    root = bip32.HDKey.from_seed(bip39.mnemonic_to_seed(WORDS["A"]))
+    account = root.derive([step | 1 << 31 for step in (8383, 1, 2)])
+    from escrow_tx_kit import BOND, NET, SEED
+
+    node = account.derive(list(arbiter_path(SEED, BOND, NET)))
+    assert node.key.get_public_key().sec() == KEYS["A"].public
+
+
+def test_schnorr_is_deterministic_and_strict() -> None:
+    from escrow.keys import verify_schnorr
+
+    key, message = TradeKeys(WORDS["A"], NETWORKS["sandbox"]).arbitration_key(), h("record")
+    signature = key.sign_schnorr(message)
+    assert signature == key.sign_schnorr(message)
+    verify_schnorr(key.public, message, signature, "key_sig")
+    secret = PrivateKey(bytes(31) + b"\x03")  # BIP 340, test vector 0
+    assert (
+        secret.sign_schnorr(bytes(32), bytes(32)).hex()
+        == "e907831f80848d1069a5371b402410364bdf1c5f8307b0084c55f1ce2dca8215"
+        "25f66a4a85ea8b71e482a74f382d2ce5ebeee8fdb2172f477df4900d310536c0"
+    )
+    for public, text, bad in (
+        (key.public, h("other"), signature),
+        (KEYS["B"].public, message, signature),
+        (key.public, message, signature[:-1]),
+        (key.public, message, bytes(64)),
+        (b"\x02" + b"\xff" * 32, message, signature),
+        (key.public, message, None),
+    ):
+        with pytest.raises(InvalidRecord, match="key_sig"):
+            verify_schnorr(public, text, bad, "key_sig")
