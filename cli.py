@@ -45,8 +45,7 @@ class FrontDoor(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         module = importlib.import_module(f"{PACKAGE}.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
+        return _keep_examples(getattr(module, cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table without loading anything."""
@@ -80,6 +79,16 @@ class FrontDoor(click.Group):
             from p2pnode.app.commands.frame import fail
 
             fail(error, "--json" in sys.argv)
+
+
+def _keep_examples(command: click.Command) -> click.Command:
+    """Let click see the mark of raw docstrings below which it must not rewrap."""
+    if command.help:
+        command.help = command.help.replace(r"\b", "\b")
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _keep_examples(below)
+    return command
 
 
 def _usage(error: click.ClickException, as_json: bool) -> int:
@@ -117,6 +126,8 @@ def main(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
+
+_keep_examples(main)
 
 if __name__ == "__main__":
     main()
