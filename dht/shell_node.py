@@ -1,0 +1,421 @@
+"""The DHT as the node uses it: join, put, get, announce, locate.
+
+Everything asked and answered goes through `Calls`, everything believed through `Kinds`. A
+peer enters the routing table only after it answered a question of ours; one that fails us
+leaves it.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from dht import address, rpc
+from dht.endpoint import MAX_ADDRS, Peer, merge_peers
+from dht.keys import distance
+from dht.records import Kinds, Place, Record, merge, place
+from dht.routing import Table
+from dht.rpc import Ask
+from dht.shell_lookup import Crawl
+from dht.shell_rpc import Calls
+from dht.store_records import RecordStore
+from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, PeerFault, Unreachable
+from p2pnode.base.identity import Identity, dht_id
+from p2pnode.base.networks import Network
+from p2pnode.base.ports import Clock, Randomness, Streams
+from p2pnode.base.store import Database
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+log = logging.getLogger(__name__)
+
+PAGE_RECORDS: Final = 64  # read from the store for one answer
+MAX_PAGES: Final = 128  # of one peer in one lookup
+MAX_LIES: Final = 8  # bad records in one lookup before the peer is dropped
+MAX_MEETING: Final = 32  # newcomers asked back at a time
+CHECK_AFTER: Final = 60.0  # seconds without news before a full bucket's oldest is asked
+MAINTAIN_EVERY: Final = 60.0
+MAINTAIN_ALONE: Final = 5.0  # while nobody answers
+SAVED_PEERS: Final = 64  # tried at a start, besides the seeds
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """How a put went: `acked` of the `closest` nodes hold the record now."""
+
+    acked: int
+    closest: int
+    holders: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a get found: valid records, who holds each, and how many hops away the nearest was.
+
+    A hop count of 0 is our own store, 1 a contact of ours, 2 one that a contact named.
+    """
+
+    records: tuple[Record, ...]
+    hops: Mapping[Place, int]
+    holders: Mapping[Place, tuple[bytes, ...]]
+    answered: tuple[bytes, ...]
+
+
+class _Harvest:
+    """The records of one lookup as they come in, each distinct one validated once."""
+
+    def __init__(self, kinds: Kinds, kind: str, key: bytes, now: int) -> None:
+        self._kinds, self._kind, self._key, self._now = kinds, kind, key, now
+        self._judged: dict[bytes, Record | None] = {}
+        self._holders: dict[bytes, dict[bytes, int]] = {}  # raw -> node id -> depth
+
+    def take(self, raw: bytes, holder: bytes, depth: int) -> bool:
+        """Note that `holder` holds `raw`; tell whether it is valid."""
+        if raw not in self._judged:
+            try:
+                self._judged[raw] = self._kinds.admit(self._kind, self._key, raw, self._now)
+            except InvalidRecord as error:
+                log.debug("%s served a bad record: %s", holder.hex()[:16], error)
+                self._judged[raw] = None
+        if self._judged[raw] is None:
+            return False
+        self._holders.setdefault(raw, {})[holder] = depth
+        return True
+
+    def result(self, answered: Iterable[bytes]) -> Lookup:
+        """Return the joined view."""
+        records = merge(record for record in self._judged.values() if record)
+        found = {place(r): self._holders[r.raw] for r in records}
+        return Lookup(
+            records,
+            {where: min(held.values()) for where, held in found.items()},
+            {where: tuple(held) for where, held in found.items()},
+            tuple(answered),
+        )
+
+
+class Dht:
+    """One node of the DHT; `run` serves it, the other methods work while it runs."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        network: Network,
+        clock: Clock,
+        randomness: Randomness,
+        database: Database,
+        kinds: Kinds,
+        k: int = 20,
+        *,
+        identity: Identity,
+    ) -> None:
+        self._streams = streams
+        self._network = network
+        self._clock = clock
+        self._random = randomness
+        self._identity = identity
+        self._kinds = kinds
+        self._kinds.setdefault(address.KIND, address.validator(network))
+        self._k = min(k, rpc.MAX_CONTACTS)
+        self._store = RecordStore(database)
+        self.table = Table(streams.node_id, self._k, trio.current_time)
+        self._calls = Calls(streams, network.protocol("dht"), self._serve)
+        self._nursery: trio.Nursery | None = None
+        self._heard: dict[bytes, float] = {}
+        self._meeting: set[bytes] = set()
+        self._seeds: tuple[Peer, ...] = ()
+        self._published: dict[str, tuple[Callable[[int], bytes], int, float]] = {}
+
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve and maintain until cancelled; started once others may call."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._calls.start(nursery)
+            nursery.start_soon(self._maintain)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._store.save_peers(list(self.table), self._clock.now())
+
+    # ------------------------------------------------------------------ for the node
+
+    async def join(self, contacts: Sequence[Peer]) -> int:
+        """Enter the network through seeds and peers met before; return how many answered."""
+        self._seeds = tuple(contacts)
+        own = self._streams.node_id
+        known = merge_peers([*contacts, *self._store.peers(SAVED_PEERS)])
+        answered: list[bytes] = []
+
+        async def knock(peer: Peer) -> None:
+            if await self._ping(peer):
+                answered.append(peer.node_id)
+
+        async with trio.open_nursery() as nursery:
+            for peer in known:
+                if peer.node_id != own:
+                    nursery.start_soon(knock, peer)
+        if answered:
+            await self.find_nodes(dht_id(own))
+            await self.refresh()
+            self._store.save_peers(list(self.table), self._clock.now())
+        return len(answered)
+
+    async def refresh(self, older: float = 0.0) -> None:
+        """Look up a random id in each bucket without news for `older` seconds."""
+        for low, high in self.table.lonely(older):
+            number = low + int.from_bytes(self._random.bytes(32), "big") % (high - low + 1)
+            await self.find_nodes(number.to_bytes(32, "big"))
+
+    async def find_nodes(self, target: bytes) -> list[Peer]:
+        """Return the live peers nearest to `target` that a lookup reaches, nearest first."""
+
+        async def ask(peer: Peer, _depth: int) -> Iterable[Peer] | None:
+            try:
+                told = await self._call(peer, rpc.FIND_NODE, (target,))
+                return rpc.peers_in(told, self._network)
+            except (Unreachable, PeerFault):
+                return None
+            except InvalidRecord:
+                await self._fail(peer.node_id)
+                return None
+
+        return await self._crawl(target, ask).find()
+
+    async def put(self, kind: str, raw: bytes) -> PutResult:
+        """Store a record at the k nodes closest to its key, ourselves included if we are one.
+
+        Raises InvalidRecord if it is not valid.
+        """
+        record = self._kinds.accept(kind, raw, self._clock.now())
+        nodes = await self.find_nodes(record.key)
+        if self._streams.addrs():
+            nodes.append(Peer(self._streams.node_id, self._streams.addrs()))
+        nodes.sort(key=lambda peer: distance(dht_id(peer.node_id), record.key))
+        holders: list[bytes] = []
+
+        async def give(peer: Peer) -> None:
+            if await self._give(peer, record):
+                holders.append(peer.node_id)
+
+        rest = nodes
+        while rest and len(holders) < self._k:
+            count = self._k - len(holders)
+            batch, rest = rest[:count], rest[count:]
+            async with trio.open_nursery() as nursery:
+                for peer in batch:
+                    nursery.start_soon(give, peer)
+        return PutResult(len(holders), min(self._k, len(nodes)), tuple(holders))
+
+    async def get(self, kind: str, key: bytes) -> Lookup:
+        """Join what the k closest nodes and whoever is asked on the way hold under `key`."""
+        now = self._clock.now()
+        harvest = _Harvest(self._kinds, kind, key, now)
+        for record in self._store.all_of(kind, key, now):
+            harvest.take(record.raw, self._streams.node_id, 0)
+
+        async def ask(peer: Peer, depth: int) -> Iterable[Peer] | None:
+            try:
+                return await self._ask_value(peer, depth, kind, key, harvest)
+            except (Unreachable, PeerFault):
+                return None
+            except InvalidRecord:
+                await self._fail(peer.node_id)
+                return None
+
+        nodes = await self._crawl(key, ask).find()
+        return harvest.result(peer.node_id for peer in nodes[: self._k])
+
+    async def announce(self) -> PutResult:
+        """Publish where we listen, signed; `run` does it again before it expires."""
+        self.publish(address.KIND, self._own_address, address.LIFETIME // 3)
+        if not self._streams.addrs():
+            return PutResult(0, 0, ())
+        return await self.put(address.KIND, self._own_address(self._clock.now()))
+
+    def publish(self, kind: str, make: Callable[[int], bytes], every: int) -> None:
+        """Have `run` put `make(now)` every `every` seconds, first after that time."""
+        self._published[kind] = (make, every, trio.current_time() + every)
+
+    async def locate(self, node_id: bytes) -> tuple[str, ...]:
+        """Return where a node may be reached, the surest first; nothing if nobody knows."""
+        if live := self._calls.addrs_of(node_id):
+            return live
+        found = await self.get(address.KIND, address.address_key(self._network, node_id))
+        addrs: dict[str, None] = {}
+        for record in found.records:
+            if record.owner == node_id:
+                signed = address.parse(record.raw, self._network, self._clock.now())
+                addrs.update(dict.fromkeys(signed.addrs))
+        saved = self._store.peer(node_id)
+        addrs.update(dict.fromkeys(self.table.addrs_of(node_id)))
+        addrs.update(dict.fromkeys(saved.addrs if saved else ()))
+        return tuple(addrs)[:MAX_ADDRS]
+
+    def peers(self) -> tuple[Peer, ...]:
+        """Return the contacts in the routing table."""
+        return tuple(self.table)
+
+    def view(self) -> dict[str, Any]:
+        """Return counts for people: contacts, buckets, open streams, records by kind."""
+        return {
+            "contacts": len(self.table),
+            "buckets": len(self.table.buckets),
+            "streams": len(self._calls.links()),
+            "records": self._store.count(),
+            "kinds": self._store.kinds(),
+        }
+
+    def stored(self, kind: str, key: bytes) -> tuple[Record, ...]:
+        """Return the live records of a key that this node itself holds."""
+        return tuple(self._store.all_of(kind, key, self._clock.now()))
+
+    # ------------------------------------------------------------------ asking
+
+    def _crawl(self, target: bytes, ask: Any) -> Crawl:
+        if self._nursery is None:
+            raise LocalFault("the DHT is not running")
+        start = self.table.closest(target)
+        return Crawl(target, start, self._k, self._streams.node_id, ask)
+
+    async def _call(self, peer: Peer, method: str, args: tuple[Any, ...]) -> Any:
+        """Ask a peer; who answers becomes a contact, who does not stops being one."""
+        known = self.table.addrs_of(peer.node_id)
+        if known and known != peer.addrs:
+            peer = merge_peers([Peer(peer.node_id, known), peer])[0]
+        try:
+            result = await self._calls.call(peer, method, args)
+        except Unreachable:
+            await self._fail(peer.node_id)
+            raise
+        stated = self._calls.addrs_of(peer.node_id)
+        if stated:  # its own word, over what others say of it
+            self._welcome(Peer(peer.node_id, stated))
+        return result
+
+    def _welcome(self, peer: Peer) -> None:
+        oldest = self.table.welcome(peer)
+        self._heard[peer.node_id] = now = trio.current_time()
+        if len(self._heard) > 4 * len(self.table) + 64:
+            self._heard = {n: t for n, t in self._heard.items() if n in self.table}
+        if oldest and self._heard.get(oldest.node_id, -CHECK_AFTER) + CHECK_AFTER <= now:
+            self._meet(oldest)
+
+    async def _fail(self, node_id: bytes) -> None:
+        self.table.drop(node_id)
+        await self._calls.drop(node_id)
+
+    async def _ping(self, peer: Peer) -> bool:
+        try:
+            await self._call(peer, rpc.PING, ())
+        except (Unreachable, PeerFault):
+            return False
+        return True
+
+    def _meet(self, peer: Peer) -> None:
+        """Ask a peer, in the background, whether it is there."""
+        if self._nursery is None or len(self._meeting) >= MAX_MEETING:
+            return
+        if peer.node_id not in self._meeting:
+            self._meeting.add(peer.node_id)
+            self._nursery.start_soon(self._meet_one, peer)
+
+    async def _meet_one(self, peer: Peer) -> None:
+        try:
+            await self._ping(peer)
+        finally:
+            self._meeting.discard(peer.node_id)
+
+    async def _ask_value(
+        self, peer: Peer, depth: int, kind: str, key: bytes, harvest: _Harvest
+    ) -> Iterable[Peer]:
+        """Read all pages a peer has for a key; returns the peers it names."""
+        named: tuple[Peer, ...] = ()
+        cursor, lies = b"", 0
+        for number in range(MAX_PAGES):
+            told = await self._call(peer, rpc.FIND_VALUE, (kind, key, cursor))
+            page = rpc.page_in(told, self._network)
+            named = named if number else page.peers
+            lies += sum(not harvest.take(raw, peer.node_id, depth) for raw in page.raws)
+            if lies > MAX_LIES:
+                raise InvalidRecord("records", "are too often invalid")
+            if page.cursor <= cursor:
+                break  # the last page, or one that leads back
+            cursor = page.cursor
+        return named
+
+    async def _give(self, peer: Peer, record: Record) -> bool:
+        if peer.node_id == self._streams.node_id:
+            return self._store.put(record)
+        try:
+            stored = await self._call(peer, rpc.STORE, (record.kind, record.key, record.raw))
+        except (Unreachable, PeerFault) as error:
+            log.debug("%s did not store: %s", peer.node_id.hex()[:16], error)
+            return False
+        return bool(stored == (1,))
+
+    # ------------------------------------------------------------------ answering
+
+    def _serve(self, peer: bytes, ask: Ask) -> Any:
+        """Answer a question. Raises InvalidRecord for one that cannot be answered."""
+        match ask.method:
+            case rpc.HELLO:
+                addrs = rpc.hello_args(ask.args)
+                if addrs and self.table.addrs_of(peer) != addrs:
+                    self._meet(Peer(peer, addrs))
+                return self._streams.addrs()
+            case rpc.PING:
+                return ()
+            case rpc.FIND_NODE:
+                return rpc.peers_out(self._closest(rpc.key_args(ask.args), peer))
+            case rpc.FIND_VALUE:
+                return self._serve_value(peer, *rpc.value_args(ask.args))
+            case rpc.STORE:
+                kind, key, raw = rpc.store_args(ask.args)
+                record = self._kinds.admit(kind, key, raw, self._clock.now())
+                return (int(self._store.put(record)),)
+            case _:
+                raise InvalidRecord("method", "is not known here")
+
+    def _serve_value(self, peer: bytes, kind: str, key: bytes, cursor: bytes) -> Any:
+        held = self._store.page(kind, key, cursor, self._clock.now(), PAGE_RECORDS)
+        named = [] if cursor else self._closest(key, peer)
+        raws = [(r.owner + r.id, r.raw) for r in held]
+        return rpc.page_out(named, raws, more=len(held) == PAGE_RECORDS)
+
+    def _closest(self, key: bytes, asker: bytes) -> list[Peer]:
+        near = self.table.closest(key, self._k + 1)
+        return [peer for peer in near if peer.node_id != asker][: self._k]
+
+    # ------------------------------------------------------------------ upkeep
+
+    async def _maintain(self) -> None:
+        while True:
+            await trio.sleep(MAINTAIN_EVERY if len(self.table) else MAINTAIN_ALONE)
+            try:
+                await self._upkeep()
+            except NodeError as error:
+                log.warning("upkeep of the DHT: %s", error)
+
+    async def _upkeep(self) -> None:
+        self._store.purge(self._clock.now())
+        if not len(self.table) and self._seeds:
+            await self.join(self._seeds)
+        await self.refresh(older=3600.0)
+        for kind, (make, every, due) in list(self._published.items()):
+            if due <= trio.current_time():
+                self._published[kind] = (make, every, trio.current_time() + every)
+                await self.put(kind, make(self._clock.now()))
+        self._store.save_peers(list(self.table), self._clock.now())
+
+    def _own_address(self, now: int) -> bytes:
+        return address.sign(
+            self._identity,
+            self._network,
+            self._streams.addrs(),
+            seq=self._store.next_seq(address.KIND, now),
+            expires_at=now + address.LIFETIME,
+        )

@@ -1,0 +1,169 @@
+"""The records a node holds for others, and the peers it has met, in the node's SQLite file.
+
+Bounded in all, per key and per owner: when a bound is reached, what expires first goes.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from dht.endpoint import Peer
+from dht.records import (
+    MAX_PER_KEY,
+    MAX_PER_OWNER,
+    MAX_PER_OWNER_AND_KEY,
+    MAX_RECORDS,
+    Record,
+    better,
+)
+from p2pnode.base import wire
+from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.store import Database
+
+ROOM: Final = "dht"
+MAX_PEERS: Final = 1000
+_SCRIPTS: Final = (
+    """
+    CREATE TABLE dht_record (
+        kind TEXT NOT NULL, key BLOB NOT NULL, owner BLOB NOT NULL, id BLOB NOT NULL,
+        seq INTEGER NOT NULL, expires_at INTEGER NOT NULL, raw BLOB NOT NULL,
+        PRIMARY KEY (kind, key, owner, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX dht_record_expiry ON dht_record (expires_at);
+    CREATE INDEX dht_record_owner ON dht_record (owner, expires_at);
+    CREATE TABLE dht_peer (
+        node_id BLOB PRIMARY KEY, addrs BLOB NOT NULL, seen_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE dht_sequence (kind TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT
+    """,
+)
+_COLUMNS: Final = "kind, key, owner, id, seq, expires_at, raw"
+
+
+class RecordStore:
+    """What this node stores. Every record in it has passed its validator once."""
+
+    def __init__(self, database: Database, *, limit: int = MAX_RECORDS) -> None:
+        self._db = database
+        self._limit = limit
+        database.migrate(ROOM, _SCRIPTS)
+        self._count = self.count()
+
+    def put(self, record: Record) -> bool:
+        """Keep the winner of `record` and what is held; tell whether `record` is held now."""
+        with self._db.transaction():
+            held = self._held(record)
+            if held is not None and held.raw == record.raw:
+                return True
+            if held is not None and better(held, record) is held:
+                return False
+            self._db.run(
+                f"INSERT OR REPLACE INTO dht_record ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+                *(record.kind, record.key, record.owner, record.id),
+                *(record.seq, record.expires_at, record.raw),
+            )
+            self._count += held is None
+            self._evict(record)
+            return self._held(record) is not None
+
+    def _held(self, record: Record) -> Record | None:
+        row = self._db.one(
+            f"SELECT {_COLUMNS} FROM dht_record "  # noqa: S608 - constants
+            "WHERE kind = ? AND key = ? AND owner = ? AND id = ?",
+            *(record.kind, record.key, record.owner, record.id),
+        )
+        return Record(*row) if row else None
+
+    def _evict(self, record: Record) -> None:
+        """Hold the bounds that this record may have broken."""
+        here = (record.kind, record.key)
+        for where, args, limit in (
+            ("kind = ? AND key = ? AND owner = ?", (*here, record.owner), MAX_PER_OWNER_AND_KEY),
+            ("kind = ? AND key = ?", here, MAX_PER_KEY),
+            ("owner = ?", (record.owner,), MAX_PER_OWNER),
+            ("1", (), self._limit),
+        ):
+            if not args and self._count <= limit:
+                continue  # counted, so that a put need not walk the whole table
+            self._count -= self._db.run(
+                "DELETE FROM dht_record WHERE (kind, key, owner, id) IN ("  # noqa: S608
+                f"SELECT kind, key, owner, id FROM dht_record WHERE {where} "
+                "ORDER BY expires_at DESC, owner, id LIMIT -1 OFFSET ?)",
+                *args,
+                limit,
+            )
+
+    def page(self, kind: str, key: bytes, cursor: bytes, now: int, count: int) -> list[Record]:
+        """Return live records of a key behind `cursor` (owner || id), in that order."""
+        owner, id_ = cursor[:32], cursor[32:]
+        rows = self._db.all(
+            f"SELECT {_COLUMNS} FROM dht_record WHERE kind = ? AND key = ? "  # noqa: S608
+            "AND (owner, id) > (?, ?) AND expires_at > ? ORDER BY owner, id LIMIT ?"
+            if cursor
+            else f"SELECT {_COLUMNS} FROM dht_record WHERE kind = ? AND key = ? "  # noqa: S608
+            "AND expires_at > ? ORDER BY owner, id LIMIT ?",
+            *((kind, key, owner, id_, now, count) if cursor else (kind, key, now, count)),
+        )
+        return [Record(*row) for row in rows]
+
+    def all_of(self, kind: str, key: bytes, now: int) -> list[Record]:
+        """Return every live record of a key."""
+        return self.page(kind, key, b"", now, MAX_PER_KEY)
+
+    def count(self) -> int:
+        """Return how many records are held."""
+        row = self._db.one("SELECT count(*) AS n FROM dht_record")
+        return int(row["n"]) if row else 0
+
+    def kinds(self) -> dict[str, int]:
+        """Return how many records are held of each kind."""
+        rows = self._db.all("SELECT kind, count(*) AS n FROM dht_record GROUP BY kind")
+        return {row["kind"]: row["n"] for row in rows}
+
+    def purge(self, now: int) -> int:
+        """Forget what has expired; return how many."""
+        gone = self._db.run("DELETE FROM dht_record WHERE expires_at <= ?", now)
+        self._count = self.count()
+        return gone
+
+    def next_seq(self, kind: str, now: int) -> int:
+        """Return a sequence above all that this node has signed of `kind`, never below `now`."""
+        with self._db.transaction():
+            row = self._db.one("SELECT seq FROM dht_sequence WHERE kind = ?", kind)
+            seq = max(now, row["seq"] + 1 if row else 0)
+            self._db.run("INSERT OR REPLACE INTO dht_sequence (kind, seq) VALUES (?, ?)", kind, seq)
+        return seq
+
+    # ------------------------------------------------------------------ peers
+
+    def save_peers(self, peers: Sequence[Peer], now: int) -> None:
+        """Remember where peers answered, the latest 1,000."""
+        with self._db.transaction():
+            for peer in peers:
+                self._db.run(
+                    "INSERT OR REPLACE INTO dht_peer (node_id, addrs, seen_at) VALUES (?, ?, ?)",
+                    *(peer.node_id, wire.pack(peer.addrs), now),
+                )
+            self._db.run(
+                "DELETE FROM dht_peer WHERE node_id IN (SELECT node_id FROM dht_peer "
+                "ORDER BY seen_at DESC, node_id LIMIT -1 OFFSET ?)",
+                MAX_PEERS,
+            )
+
+    def peers(self, count: int = MAX_PEERS) -> list[Peer]:
+        """Return the peers met, the latest first."""
+        rows = self._db.all(
+            "SELECT node_id, addrs FROM dht_peer ORDER BY seen_at DESC, node_id LIMIT ?", count
+        )
+        return [peer for row in rows if (peer := _peer(row["node_id"], row["addrs"]))]
+
+    def peer(self, node_id: bytes) -> Peer | None:
+        """Return a peer met before, or None."""
+        row = self._db.one("SELECT node_id, addrs FROM dht_peer WHERE node_id = ?", node_id)
+        return _peer(row["node_id"], row["addrs"]) if row else None
+
+
+def _peer(node_id: bytes, packed: bytes) -> Peer | None:
+    try:
+        return Peer(node_id, wire.unpack("addrs", packed, limit=1024))
+    except InvalidRecord:
+        return None  # a damaged row is worth no more than a peer not met
