@@ -25,7 +25,13 @@ from p2pnode.base.errors import (
 )
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Sighting, Tip
-from p2pnode.base.transaction import display, parse_transaction, root_from_branch, scripthash
+from p2pnode.base.transaction import (
+    Transaction,
+    display,
+    parse_transaction,
+    root_from_branch,
+    scripthash,
+)
 
 MAX_WATCHED: Final = 20_000
 _ATTEMPTS: Final = 3  # at a consistent view while blocks come in
@@ -193,7 +199,8 @@ class ElectrumChain(ElectrumLink):
 
         Raises LocalFault with the node's reject reason; the text begins with it.
         """
-        txid = parse_transaction("transaction", raw).txid
+        tx = parse_transaction("transaction", raw)
+        txid = tx.txid
         try:
             answer = await self.ask("blockchain.transaction.broadcast", raw.hex())
         except Refusal as error:
@@ -202,7 +209,7 @@ class ElectrumChain(ElectrumLink):
                 raise self.refused(error) from None
             if electrum.is_known(reason):
                 return txid
-            if electrum.may_be_confirmed(reason) and await self._knows(txid):
+            if electrum.may_be_confirmed(reason) and tx.outputs and await self._knows(tx):
                 return txid
             raise LocalFault(
                 f"the network refused the transaction: {reason}", field="transaction"
@@ -211,12 +218,14 @@ class ElectrumChain(ElectrumLink):
             raise PeerFault("the chain server answered a broadcast with another txid")
         return txid
 
-    async def _knows(self, txid: bytes) -> bool:
+    async def _knows(self, tx: Transaction) -> bool:
+        """Ask the history of its first output: a node may still show what a reorg orphaned."""
         try:
-            await self.transaction(txid)
-        except NotFound:
+            name = scripthash(tx.outputs[0].script)
+            answer = await self.ask("blockchain.scripthash.get_history", name)
+        except Refusal:
             return False
-        return True
+        return tx.txid in dict(self.strict(electrum.history, answer))
 
     async def fee_rate(self, target: int) -> int | None:
         """Return whole sat/vB to confirm within `target` blocks, or None without an estimate."""
