@@ -11,7 +11,7 @@ settings.register_profile(
 settings.load_profile("p2pnode")
 
 
-def pytest_terminal_summary(terminalreporter):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def pytest_terminal_summary(terminalreporter):  # type: ignore[no-untyped-def]
     """Say once why tests were skipped."""
     reasons: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", []):

@@ -34,7 +34,10 @@ _FORBIDDEN: Final = frozenset(c for a, b in _FORBIDDEN_RANGES for c in range(a, 
 def pack(value: Sequence[Any]) -> bytes:
     """Return the canonical bytes of an array. Raises InvalidRecord for a foreign type."""
     _check_types("value", value, 0)
-    return bytes(msgpack.packb(value, use_bin_type=True))
+    try:
+        return bytes(msgpack.packb(value, use_bin_type=True))
+    except (OverflowError, UnicodeEncodeError):
+        raise InvalidRecord("value", "holds an integer over 64 bits or broken text") from None
 
 
 def unpack(field: str, raw: object, *, limit: int) -> tuple[Any, ...]:
@@ -49,6 +52,7 @@ def unpack(field: str, raw: object, *, limit: int) -> tuple[Any, ...]:
         raise InvalidRecord(field, "is not msgpack of arrays, integers, bytes and text") from None
     if type(value) is not tuple:
         raise InvalidRecord(field, "is not an array")
+    _check_types(field, value, 0)
     if pack(value) != raw:
         raise InvalidRecord(field, "is not canonically encoded")
     return value
