@@ -96,6 +96,13 @@ class Table(RoutingTable):  # type: ignore[misc]
             bucket.replacement_nodes.pop(node.id, None)
             self.split_bucket(index)
 
+    def wants(self, node_id: bytes) -> bool:
+        """Tell whether a newcomer would be of use: as a contact, or as the next in line."""
+        node = node_of(Peer(node_id, ()))
+        bucket = self.buckets[self.get_bucket_for(node)]
+        full = len(bucket) >= self.ksize and len(bucket.replacement_nodes) >= self.ksize
+        return not full or bool(bucket.has_in_range(self.node))
+
     def drop(self, node_id: bytes) -> None:
         """Remove a peer that failed us."""
         self.remove_contact(node_of(Peer(node_id, ())))

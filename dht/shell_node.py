@@ -1,12 +1,11 @@
 """The DHT as the node uses it: join, put, get, announce, locate.
 
-Everything asked and answered goes through `Calls`, everything believed through `Kinds`. A
-peer enters the routing table only after it answered a question of ours; one that fails us
-leaves it.
+Everything asked goes through `Contacts`, everything believed through `Kinds`.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,11 +13,12 @@ import trio
 
 from dht import address, rpc
 from dht.endpoint import MAX_ADDRS, Peer, merge_peers
+from dht.harvest import Harvest, Lookup
 from dht.keys import distance
-from dht.records import Kinds, Place, Record, merge, place
-from dht.routing import Table
+from dht.records import Kinds, Record
 from dht.rpc import Ask
-from dht.shell_lookup import Crawl
+from dht.shell_contacts import Contacts
+from dht.shell_lookup import Crawl, Question
 from dht.shell_rpc import Calls
 from dht.store_records import RecordStore
 from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, PeerFault, Unreachable
@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 PAGE_RECORDS: Final = 64  # read from the store for one answer
 MAX_PAGES: Final = 128  # of one peer in one lookup
 MAX_LIES: Final = 8  # bad records in one lookup before the peer is dropped
-MAX_MEETING: Final = 32  # newcomers asked back at a time
-CHECK_AFTER: Final = 60.0  # seconds without news before a full bucket's oldest is asked
 MAINTAIN_EVERY: Final = 60.0
 MAINTAIN_ALONE: Final = 5.0  # while nobody answers
 SAVED_PEERS: Final = 64  # tried at a start, besides the seeds
@@ -49,52 +47,6 @@ class PutResult:
     acked: int
     closest: int
     holders: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What a get found: valid records, who holds each, and how many hops away the nearest was.
-
-    A hop count of 0 is our own store, 1 a contact of ours, 2 one that a contact named.
-    """
-
-    records: tuple[Record, ...]
-    hops: Mapping[Place, int]
-    holders: Mapping[Place, tuple[bytes, ...]]
-    answered: tuple[bytes, ...]
-
-
-class _Harvest:
-    """The records of one lookup as they come in, each distinct one validated once."""
-
-    def __init__(self, kinds: Kinds, kind: str, key: bytes, now: int) -> None:
-        self._kinds, self._kind, self._key, self._now = kinds, kind, key, now
-        self._judged: dict[bytes, Record | None] = {}
-        self._holders: dict[bytes, dict[bytes, int]] = {}  # raw -> node id -> depth
-
-    def take(self, raw: bytes, holder: bytes, depth: int) -> bool:
-        """Note that `holder` holds `raw`; tell whether it is valid."""
-        if raw not in self._judged:
-            try:
-                self._judged[raw] = self._kinds.admit(self._kind, self._key, raw, self._now)
-            except InvalidRecord as error:
-                log.debug("%s served a bad record: %s", holder.hex()[:16], error)
-                self._judged[raw] = None
-        if self._judged[raw] is None:
-            return False
-        self._holders.setdefault(raw, {})[holder] = depth
-        return True
-
-    def result(self, answered: Iterable[bytes]) -> Lookup:
-        """Return the joined view."""
-        records = merge(record for record in self._judged.values() if record)
-        found = {place(r): self._holders[r.raw] for r in records}
-        return Lookup(
-            records,
-            {where: min(held.values()) for where, held in found.items()},
-            {where: tuple(held) for where, held in found.items()},
-            tuple(answered),
-        )
 
 
 class Dht:
@@ -121,24 +73,25 @@ class Dht:
         self._kinds.setdefault(address.KIND, address.validator(network))
         self._k = min(k, rpc.MAX_CONTACTS)
         self._store = RecordStore(database)
-        self.table = Table(streams.node_id, self._k, trio.current_time)
         self._calls = Calls(streams, network.protocol("dht"), self._serve)
-        self._nursery: trio.Nursery | None = None
-        self._heard: dict[bytes, float] = {}
-        self._meeting: set[bytes] = set()
+        self._contacts = Contacts(self._calls, streams.node_id, self._k)
+        self.table = self._contacts.table
+        self._running = False
         self._seeds: tuple[Peer, ...] = ()
         self._published: dict[str, tuple[Callable[[int], bytes], int, float]] = {}
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Serve and maintain until cancelled; started once others may call."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
             self._calls.start(nursery)
+            self._contacts.start(nursery)
+            self._running = True
             nursery.start_soon(self._maintain)
             task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
+                self._running = False
                 self._store.save_peers(list(self.table), self._clock.now())
 
     # ------------------------------------------------------------------ for the node
@@ -151,7 +104,7 @@ class Dht:
         answered: list[bytes] = []
 
         async def knock(peer: Peer) -> None:
-            if await self._ping(peer):
+            if await self._contacts.ping(peer):
                 answered.append(peer.node_id)
 
         async with trio.open_nursery() as nursery:
@@ -175,12 +128,12 @@ class Dht:
 
         async def ask(peer: Peer, _depth: int) -> Iterable[Peer] | None:
             try:
-                told = await self._call(peer, rpc.FIND_NODE, (target,))
+                told = await self._contacts.call(peer, rpc.FIND_NODE, (target,))
                 return rpc.peers_in(told, self._network)
             except (Unreachable, PeerFault):
                 return None
             except InvalidRecord:
-                await self._fail(peer.node_id)
+                await self._contacts.fail(peer.node_id)
                 return None
 
         return await self._crawl(target, ask).find()
@@ -195,25 +148,26 @@ class Dht:
         if self._streams.addrs():
             nodes.append(Peer(self._streams.node_id, self._streams.addrs()))
         nodes.sort(key=lambda peer: distance(dht_id(peer.node_id), record.key))
-        holders: list[bytes] = []
+        asked: dict[bytes, bool] = {}  # who answered, and whether he holds it now
 
         async def give(peer: Peer) -> None:
-            if await self._give(peer, record):
-                holders.append(peer.node_id)
+            with suppress(Unreachable):  # then the next nearest takes the place
+                asked[peer.node_id] = await self._give(peer, record)
 
         rest = nodes
-        while rest and len(holders) < self._k:
-            count = self._k - len(holders)
+        while rest and len(asked) < self._k:
+            count = self._k - len(asked)
             batch, rest = rest[:count], rest[count:]
             async with trio.open_nursery() as nursery:
                 for peer in batch:
                     nursery.start_soon(give, peer)
+        holders = [node_id for node_id, holds in asked.items() if holds]
         return PutResult(len(holders), min(self._k, len(nodes)), tuple(holders))
 
     async def get(self, kind: str, key: bytes) -> Lookup:
         """Join what the k closest nodes and whoever is asked on the way hold under `key`."""
         now = self._clock.now()
-        harvest = _Harvest(self._kinds, kind, key, now)
+        harvest = Harvest(self._kinds, kind, key, now)
         for record in self._store.all_of(kind, key, now):
             harvest.take(record.raw, self._streams.node_id, 0)
 
@@ -223,7 +177,7 @@ class Dht:
             except (Unreachable, PeerFault):
                 return None
             except InvalidRecord:
-                await self._fail(peer.node_id)
+                await self._contacts.fail(peer.node_id)
                 return None
 
         nodes = await self._crawl(key, ask).find()
@@ -275,68 +229,20 @@ class Dht:
 
     # ------------------------------------------------------------------ asking
 
-    def _crawl(self, target: bytes, ask: Any) -> Crawl:
-        if self._nursery is None:
+    def _crawl(self, target: bytes, ask: Question) -> Crawl:
+        if not self._running:
             raise LocalFault("the DHT is not running")
         start = self.table.closest(target)
         return Crawl(target, start, self._k, self._streams.node_id, ask)
 
-    async def _call(self, peer: Peer, method: str, args: tuple[Any, ...]) -> Any:
-        """Ask a peer; who answers becomes a contact, who does not stops being one."""
-        known = self.table.addrs_of(peer.node_id)
-        if known and known != peer.addrs:
-            peer = merge_peers([Peer(peer.node_id, known), peer])[0]
-        try:
-            result = await self._calls.call(peer, method, args)
-        except Unreachable:
-            await self._fail(peer.node_id)
-            raise
-        stated = self._calls.addrs_of(peer.node_id)
-        if stated:  # its own word, over what others say of it
-            self._welcome(Peer(peer.node_id, stated))
-        return result
-
-    def _welcome(self, peer: Peer) -> None:
-        oldest = self.table.welcome(peer)
-        self._heard[peer.node_id] = now = trio.current_time()
-        if len(self._heard) > 4 * len(self.table) + 64:
-            self._heard = {n: t for n, t in self._heard.items() if n in self.table}
-        if oldest and self._heard.get(oldest.node_id, -CHECK_AFTER) + CHECK_AFTER <= now:
-            self._meet(oldest)
-
-    async def _fail(self, node_id: bytes) -> None:
-        self.table.drop(node_id)
-        await self._calls.drop(node_id)
-
-    async def _ping(self, peer: Peer) -> bool:
-        try:
-            await self._call(peer, rpc.PING, ())
-        except (Unreachable, PeerFault):
-            return False
-        return True
-
-    def _meet(self, peer: Peer) -> None:
-        """Ask a peer, in the background, whether it is there."""
-        if self._nursery is None or len(self._meeting) >= MAX_MEETING:
-            return
-        if peer.node_id not in self._meeting:
-            self._meeting.add(peer.node_id)
-            self._nursery.start_soon(self._meet_one, peer)
-
-    async def _meet_one(self, peer: Peer) -> None:
-        try:
-            await self._ping(peer)
-        finally:
-            self._meeting.discard(peer.node_id)
-
     async def _ask_value(
-        self, peer: Peer, depth: int, kind: str, key: bytes, harvest: _Harvest
+        self, peer: Peer, depth: int, kind: str, key: bytes, harvest: Harvest
     ) -> Iterable[Peer]:
         """Read all pages a peer has for a key; returns the peers it names."""
         named: tuple[Peer, ...] = ()
         cursor, lies = b"", 0
         for number in range(MAX_PAGES):
-            told = await self._call(peer, rpc.FIND_VALUE, (kind, key, cursor))
+            told = await self._contacts.call(peer, rpc.FIND_VALUE, (kind, key, cursor))
             page = rpc.page_in(told, self._network)
             named = named if number else page.peers
             lies += sum(not harvest.take(raw, peer.node_id, depth) for raw in page.raws)
@@ -348,11 +254,14 @@ class Dht:
         return named
 
     async def _give(self, peer: Peer, record: Record) -> bool:
+        """Tell whether the peer holds the record now. Raises Unreachable."""
         if peer.node_id == self._streams.node_id:
             return self._store.put(record)
         try:
-            stored = await self._call(peer, rpc.STORE, (record.kind, record.key, record.raw))
-        except (Unreachable, PeerFault) as error:
+            stored = await self._contacts.call(
+                peer, rpc.STORE, (record.kind, record.key, record.raw)
+            )
+        except PeerFault as error:
             log.debug("%s did not store: %s", peer.node_id.hex()[:16], error)
             return False
         return bool(stored == (1,))
@@ -364,8 +273,7 @@ class Dht:
         match ask.method:
             case rpc.HELLO:
                 addrs = rpc.hello_args(ask.args)
-                if addrs and self.table.addrs_of(peer) != addrs:
-                    self._meet(Peer(peer, addrs))
+                self._contacts.greeted(Peer(peer, addrs))
                 return self._streams.addrs()
             case rpc.PING:
                 return ()
