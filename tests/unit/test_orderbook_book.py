@@ -21,6 +21,7 @@ from orderbook_kit import (
 )
 
 from orderbook.offer import LIFE_S, REFRESH_S, Side
+from orderbook.shelf import Shelf
 from orderbook.shell_book import MAX_OWN, TICK_S, Book
 from orderbook.store_offers import GRACE_S, OfferState
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, Unreachable
@@ -382,3 +383,38 @@ async def test_old_versions_are_pruned(
     assert replace(book.own(own.offer.offer_id).offer, seq=0, expires_at=0) == replace(
         own.offer, expires_at=0
     )
+
+
+async def test_an_acknowledgement_of_an_older_version_says_nothing_of_the_newer(
+    pair: Pair, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """A put still under way when its offer is withdrawn must not count for the withdrawal."""
+    gate = trio.Event()
+    put = pair.market.put
+
+    async def slow(raw: bytes) -> int:
+        await gate.wait()
+        return await put(raw)
+
+    pair.market.put = slow  # type: ignore[method-assign]
+    nursery.start_soon(lambda: pair.maker.create(**TERMS))
+    await trio.testing.wait_all_tasks_blocked()
+    (own,) = pair.maker.mine()
+    pair.maker.reserve(own.offer.offer_id, TRADE)
+    gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert pair.maker.own(own.offer.offer_id).unpublished
+    nursery.start_soon(pair.maker.run)
+    await ticks()
+    assert pair.market.last(NOW).withdrawn
+    assert not pair.maker.own(own.offer.offer_id).unpublished
+
+
+def test_the_shelf_takes_nothing_from_another_market_nor_after_its_time() -> None:
+    shelf, raw = Shelf(NET), offer().to_wire(KEY)
+    with pytest.raises(InvalidRecord, match="currency: is filed under USD"):
+        shelf.admit(raw, market="USD", now=NOW)
+    assert len(shelf) == 0
+    shelf.admit(raw, market="EUR", now=NOW)
+    with pytest.raises(InvalidRecord, match="expires_at"):
+        shelf.admit(raw, market="EUR", now=NOW + LIFE_S)
