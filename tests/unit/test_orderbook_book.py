@@ -403,7 +403,8 @@ async def test_an_acknowledgement_of_an_older_version_says_nothing_of_the_newer(
     pair.maker.reserve(own.offer.offer_id, TRADE)
     gate.set()
     await trio.testing.wait_all_tasks_blocked()
-    assert pair.maker.own(own.offer.offer_id).unpublished
+    late = pair.maker.own(own.offer.offer_id)
+    assert (late.unpublished, late.acked) == (True, 0)
     nursery.start_soon(pair.maker.run)
     await ticks()
     assert pair.market.last(NOW).withdrawn
