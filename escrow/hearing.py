@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from escrow.contract import Contract
 from escrow.facts import funding_of
+from escrow.funding import Funding
 from escrow.messages import Kind, Message
 from escrow.model import (
     ChainView,
@@ -72,12 +73,17 @@ class Case:
         return next(m.sender for m in self.messages if m.kind is Kind.DISPUTE)
 
     @cached_property
-    def outpoint(self) -> Outpoint:
-        """The escrow output, rebuilt from contract and inputs. Raises InvalidRecord."""
+    def funding(self) -> Funding:
+        """The funding, rebuilt from contract and inputs. Raises InvalidRecord."""
         funding = funding_of(self.contract, self.papers)
         if funding is None:
             raise InvalidRecord("messages", "lack the INPUTS of a trader")
-        return funding.escrow_outpoint
+        return funding
+
+    @property
+    def outpoint(self) -> Outpoint:
+        """The escrow output. Raises InvalidRecord."""
+        return self.funding.escrow_outpoint
 
     def words(self, trader: bytes) -> str:
         """Return a trader's statements, or nothing while he has made none."""

@@ -39,8 +39,9 @@ from p2pnode.base.errors import LocalFault, PeerFault
 OPENING_S: Final = 60  # from one step to the next until the contract is signed
 FUNDING_S: Final = 600  # from the contract, or from our signature, to the final funding
 
+EARLY_STATES: Final = (Taking, Drawing, Contracting, Funding)
+
 Step = tuple[State, tuple[Send, ...]]
-Early = Taking | Drawing | Contracting
 
 
 def step(state: State, event: Event, facts: Facts, now: int) -> Step:

@@ -49,6 +49,8 @@ from p2pnode.base.transaction import parse_transaction
 FINAL_DEPTH: Final = 6
 FUND_MARGIN: Final = 6  # blocks before fund_by at which the buyer still sends an ACK
 
+USER_EVENTS: Final = (SayPaid, SayNotPaid, SayReceived, OpenDispute, MakeStatement)
+
 Step = tuple[State, tuple[Send, ...]]
 
 

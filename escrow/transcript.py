@@ -14,7 +14,7 @@ from escrow.contract import Contract
 from escrow.draw import Drawn, conclude
 from escrow.keys import verify_schnorr
 from escrow.messages import ZERO, Kind, Message
-from escrow.payloads import ContractSigned, Dispute
+from escrow.payloads import ContractSigned, Dispute, Statement
 from escrow.terms import Conditions, build_contract
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
@@ -70,6 +70,32 @@ def merge(known: Iterable[Message], new: Iterable[Message]) -> tuple[Message, ..
                 "messages", f"{message.sender.hex()[:16]}… signed two of number {message.seq}"
             )
     return tuple(found.values())
+
+
+def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, ...]]:
+    """Return a case's contract and the traders' papers, united from all that carried some.
+
+    Raises InvalidRecord for papers that do not fit together, or where no DISPUTE is.
+    """
+    contract: Contract | None = None
+    papers: tuple[Message, ...] = ()
+    for message in messages:
+        if message.kind is Kind.DISPUTE:
+            dispute = Dispute.from_wire(message.payload)
+            contract = contract or Contract.from_wire(dispute.contract, message.network)
+            raw = dispute.messages
+        elif message.kind is Kind.STATEMENT:
+            raw = Statement.from_wire(message.payload).messages
+        else:
+            continue
+        if contract is None:
+            raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
+        traders = (contract.maker, contract.taker)
+        new = parse_papers(message.network, raw, traders, contract.trade_id)
+        papers = merge(papers, new)
+    if contract is None:
+        raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
+    return contract, papers
 
 
 def check_dispute(

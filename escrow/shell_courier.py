@@ -1,0 +1,152 @@
+"""Delivery: every message of ours to every peer, in order, until he has applied it.
+
+One task a peer with something waiting. A peer that is away is tried again with growing
+pauses, and at once when he connects to us. Nothing is lost by a crash: the outbox is the
+journal. Replies: see `shell_inbox`.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from escrow.messages import FRAME_LIMIT
+from escrow.shell_inbox import APPLIED, LATER, Inbox, read_reply
+from escrow.store_journal import Journal
+from p2pnode.base.errors import InvalidRecord, Unreachable
+from p2pnode.base.ports import Channel, Streams
+
+log: Final = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 15.0
+REPLY_S: Final = 60.0
+MAX_INBOUND: Final = 4  # trade streams of one peer at a time
+
+Locate = Callable[[bytes], Awaitable[tuple[str, ...]]]
+Refused = Callable[[bytes, bytes, bytes, str], None]  # trade id, peer, message id, text
+
+
+class Courier:
+    """Carries messages both ways over the encrypted streams."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        protocol: str,
+        journal: Journal,
+        inbox: Inbox,
+        locate: Locate,
+        refused: Refused,
+    ) -> None:
+        self._streams = streams
+        self._protocol = protocol
+        self._journal = journal
+        self._inbox = inbox
+        self._locate = locate
+        self._refused = refused
+        self._wake: dict[bytes, trio.Event] = {}
+        self._inbound: dict[bytes, int] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve inbound streams and deliver until cancelled."""
+        self._streams.serve(self._protocol, self._serve, limit=FRAME_LIMIT)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for peer in self._journal.recipients():
+                self.poke(peer)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def poke(self, peer: bytes) -> None:
+        """Deliver to this peer now: something waits for him, or he is there."""
+        if self._nursery is None:
+            return
+        if peer in self._wake:
+            self._wake[peer].set()
+            return
+        self._wake[peer] = trio.Event()
+        self._nursery.start_soon(self._carry, peer)
+
+    async def _serve(self, channel: Channel) -> None:
+        peer = channel.peer
+        if self._inbound.get(peer, 0) >= MAX_INBOUND:
+            return
+        self._inbound[peer] = self._inbound.get(peer, 0) + 1
+        try:
+            while True:
+                raw = await channel.receive()
+                await channel.send(await self._inbox.deliver(raw, peer))
+                if self._journal.outbox(peer):
+                    self.poke(peer)
+        except (Unreachable, InvalidRecord):
+            return
+        finally:
+            self._inbound[peer] -= 1
+            if not self._inbound[peer]:
+                del self._inbound[peer]
+            await channel.close()
+
+    async def _carry(self, peer: bytes) -> None:
+        """Deliver to one peer until nothing waits for him."""
+        pause = FIRST_PAUSE_S
+        try:
+            while self._journal.outbox(peer):
+                self._wake[peer] = woken = trio.Event()
+                try:
+                    progress = await self._visit(peer)
+                except (Unreachable, InvalidRecord) as error:
+                    log.info("cannot deliver to %s: %s", peer.hex()[:16], error)
+                    progress = False
+                pause = FIRST_PAUSE_S if progress else min(2 * pause, LONGEST_PAUSE_S)
+                if self._journal.outbox(peer):
+                    with trio.move_on_after(pause):
+                        await woken.wait()
+        finally:
+            del self._wake[peer]
+
+    async def _visit(self, peer: bytes) -> bool:
+        """Open a stream and deliver what waits; returns whether anything was applied."""
+        addrs = await self._locate(peer)
+        channel = await self._streams.open(peer, addrs, self._protocol, limit=FRAME_LIMIT)
+        progress = False
+        try:
+            while waiting := self._journal.outbox(peer):
+                held: set[bytes] = set()
+                for message_id, trade_id, raw in waiting:
+                    if trade_id in held:
+                        continue  # its chain waits for an earlier message
+                    status, text = await self._ask(channel, raw)
+                    if status == LATER:
+                        held.add(trade_id)
+                        log.info("%s says not yet: %s", peer.hex()[:16], text)
+                        continue
+                    self._settle(peer, message_id, trade_id, status, text)
+                    if status != APPLIED:
+                        held.add(trade_id)
+                    progress = True
+                if held:
+                    break
+        finally:
+            await channel.close()
+        return progress
+
+    async def _ask(self, channel: Channel, raw: bytes) -> tuple[int, str]:
+        await channel.send(raw)
+        with trio.move_on_after(REPLY_S):
+            return read_reply(await channel.receive())
+        raise Unreachable("the peer did not answer in time")
+
+    def _settle(
+        self, peer: bytes, message_id: bytes, trade_id: bytes, status: int, text: str
+    ) -> None:
+        with self._journal.database.transaction():
+            if status == APPLIED:
+                self._journal.delivered(message_id)
+            else:
+                self._journal.drop_outbox(trade_id, peer)
+        if status != APPLIED:
+            log.warning("%s refused a message: %s", peer.hex()[:16], text)
+            self._refused(trade_id, peer, message_id, text)

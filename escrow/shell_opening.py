@@ -1,0 +1,217 @@
+"""How a trade begins: our TAKE of another's offer, and our answer to another's TAKE.
+
+Whatever can fail (funds, arbiters, fee estimate, proof of work) is tried before the first
+message is signed; what the maker's policy refuses gets a signed REFUSE naming field and value.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import trio
+
+from escrow.arbiters import ArbiterRecord
+from escrow.contract import KIND_2OF3, max_rate
+from escrow.draw import (
+    ANCHOR_DEPTH,
+    ANCHOR_SLACK,
+    commit,
+    eligible,
+    find_work,
+    large_enough,
+    root,
+    shortlist,
+    work_of,
+)
+from escrow.facts import Own
+from escrow.messages import ZERO, Message
+from escrow.model import Aborted, Drawing, Taking
+from escrow.needs import Disclosure, Registry
+from escrow.payloads import Draw, Part, Refuse, Take
+from escrow.shell_trades import Trades
+from escrow.store_journal import TRADER
+from escrow.terms import Terms, deposit
+from p2pnode.base import wire
+from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault
+from p2pnode.base.units import fiat_for
+
+FEE_TARGET: Final = 3  # blocks
+PRIVATE_RATE: Final = 2  # sat/vB where a private chain gives no estimate
+FEE_MARGIN_WU: Final = 8 * 272 + 500  # weight that a side pays for at the most
+REFRESH_S: Final = 30
+
+
+class Opening:
+    """Begins trades in either role."""
+
+    def __init__(self, trades: Trades, registry: Registry) -> None:
+        self._trades = trades
+        self._world = trades.world
+        self._registry = registry
+        self._refreshed = 0
+
+    # -- what both roles need
+
+    async def own_rate(self) -> int | None:
+        """Return our fee estimate in sat/vB."""
+        return await self._world.chain.fee_rate(FEE_TARGET)
+
+    async def _rate(self, escrow_sat: int) -> int:
+        rate = await self.own_rate()
+        if rate is None and not self._world.network.bondless:
+            raise LocalFault("no fee estimate: no new trade until the chain server gives one")
+        return max(1, min(rate or PRIVATE_RATE, max_rate(escrow_sat)))
+
+    async def refresh(self, *, force: bool = False) -> None:
+        """Learn the arbiters that the DHT holds now; a bad record is skipped."""
+        now = self._world.clock.now()
+        if not force and now < self._refreshed + REFRESH_S:
+            return
+        found = []
+        for raw in await self._registry.find():
+            try:
+                found.append(ArbiterRecord.from_wire(raw, self._world.network))
+            except InvalidRecord:
+                continue
+        self._trades.learn(found)
+        self._refreshed = now
+
+    def _eligible(self, anchor_h: int, traders: tuple[bytes, bytes]) -> list[ArbiterRecord]:
+        return [
+            r
+            for r in self._trades.records.values()
+            if eligible(
+                r, anchor_h=anchor_h, traders=traders, block_hash=self._world.chain.block_hash
+            )
+        ]
+
+    def _too_few(self, pool: list[ArbiterRecord]) -> str:
+        seen = self._world.journal.seen_weight(self._world.clock.now())
+        return large_enough(self._world.network, pool, seen)
+
+    async def _check_funds(self, need: int, rate: int) -> None:
+        have = sum(c.value for c in await self._world.purse.spendable())
+        need += -(-rate * FEE_MARGIN_WU // 4)
+        if have < need:
+            raise LocalFault(
+                f"not enough funds: {need} sat (deposit, amount, fee) are needed, "
+                f"{have} sat are confirmed and free",
+                field="amount_sat",
+            )
+
+    async def _part(self, trade_id: bytes, account: Disclosure) -> Part:
+        return Part(
+            escrow_key=self._world.keys.escrow_key(trade_id).public,
+            backup_key=b"",
+            script=await self._world.purse.fresh_script(),
+            account_hash=account.account_hash,
+        )
+
+    # -- the taker
+
+    async def take(self, terms: Terms, amount_sat: int, account: Disclosure) -> bytes:
+        """Take an offer: sign and journal a TAKE. Returns the trade id. Raises LocalFault."""
+        world = self._world
+        if terms.maker == world.me:
+            raise LocalFault("this is your own offer", field="offer")
+        wire.within("amount_sat", amount_sat, terms.min_sat, terms.max_sat)
+        wire.within("amount_sat", amount_sat, world.network.min_amount_sat, terms.max_sat)
+        await self.refresh(force=True)
+        tip = world.chain.tip()
+        anchor_h = tip.height - ANCHOR_DEPTH
+        anchor_hash = world.chain.block_hash(anchor_h)
+        if anchor_hash is None:
+            raise LocalFault("the chain is too short for a draw: wait for more blocks")
+        pool = self._eligible(anchor_h, (terms.maker, world.me))
+        if why := self._too_few(pool):
+            raise LocalFault(f"no arbiter can be drawn: {why}", field="arbiters")
+        dep_b, dep_s = (deposit(bp, amount_sat) for bp in (terms.dep_b_bp, terms.dep_s_bp))
+        need = dep_b if terms.maker_is_seller else amount_sat + dep_s
+        await self._check_funds(need, await self._rate(amount_sat + dep_b + dep_s))
+        nonce, listed = world.randomness.bytes(32), shortlist(pool)
+        draft = Take(
+            offer_hash=terms.offer_hash,
+            maker=terms.maker,
+            counter=ZERO,
+            amount_sat=amount_sat,
+            fiat_minor=fiat_for(amount_sat, terms.price),
+            method=terms.method,
+            escrow_kind=KIND_2OF3,
+            anchor_h=anchor_h,
+            anchor_hash=anchor_hash,
+            work=0,
+            root=root(world.network, listed),
+            commitment=commit(world.network, nonce),
+        )
+        work = await trio.to_thread.run_sync(find_work, world.network, draft, world.me)
+        take = self._trades.sign(ZERO, terms.maker, replace(draft, work=work), ())
+        part = await self._part(take.id, account)
+        own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
+        return self._trades.begin(
+            TRADER,
+            Taking(world.clock.now()),
+            [(take, True)],
+            terms=wire.pack(terms.array()),
+            own=wire.pack(own.array()),
+        )
+
+    # -- the maker
+
+    async def answer(self, message: Message, take: Take) -> None:
+        """Answer a TAKE with DRAW, or REFUSE. Raises PeerFault, InvalidRecord for a bad one."""
+        world = self._world
+        if message.seq:
+            raise PeerFault("seq: a TAKE begins its chain")
+        if take.maker != world.me:
+            raise PeerFault("maker: is not this node")
+        work = wire.leading_zero_bits(work_of(world.network, take, message.sender, take.work))
+        if work < world.network.take_bits:
+            raise InvalidRecord("work", f"has {work} zero bits of {world.network.take_bits}")
+        terms = world.desk.terms(take.offer_hash)
+        if terms is None:
+            raise PeerFault("offer_hash: is no current offer of this node")
+        try:
+            terms.check(take)
+            self._check_anchor(take)
+            await self.refresh()
+            pool = self._eligible(take.anchor_h, (world.me, message.sender))
+            if why := self._too_few(pool):
+                raise LocalFault(why, field="arbiters")  # noqa: TRY301
+            conditions = terms.conditions(take.amount_sat)
+            dep_b, dep_s = conditions.dep_b, conditions.dep_s
+            rate = await self._rate(take.amount_sat + dep_b + dep_s)
+            need = take.amount_sat + dep_s if terms.maker_is_seller else dep_b
+            await self._check_funds(need, rate)
+        except (InvalidRecord, LocalFault) as error:
+            self._refuse(message, error.field, str(error))
+            return
+        account = world.desk.disclosure(take.offer_hash, world.randomness.bytes(32))
+        part = await self._part(message.id, account)
+        if world.journal.known(message.id):
+            return  # the same TAKE came twice while we asked
+        listed, nonce = shortlist(pool), world.randomness.bytes(32)
+        draw = Draw(take_id=message.id, nonce=nonce, arbiters=listed, part=part, rate=rate)
+        own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
+        signed = self._trades.sign(message.id, message.sender, draw, (message,))
+        self._trades.begin(
+            TRADER,
+            Drawing(world.clock.now()),
+            [(message, False), (signed, True)],
+            terms=wire.pack(terms.array()),
+            own=wire.pack(own.array()),
+        )
+
+    def _check_anchor(self, take: Take) -> None:
+        chain = self._world.chain
+        if chain.block_hash(take.anchor_h) != take.anchor_hash:
+            raise InvalidRecord("anchor_hash", "is not our chain's block of that height")
+        ours = chain.tip().height - ANCHOR_DEPTH
+        if abs(ours - take.anchor_h) > ANCHOR_SLACK:
+            raise InvalidRecord("anchor_h", f"is not within {ANCHOR_SLACK} of {ours}")
+
+    def _refuse(self, message: Message, field: str, why: str) -> None:
+        refuse = Refuse(refused_id=message.id, field=field or "offer", value=why[:200])
+        if self._world.journal.known(message.id):
+            return
+        signed = self._trades.sign(message.id, message.sender, refuse, (message,))
+        state = Aborted(f"we refused it: {why[:200]}")
+        self._trades.begin(TRADER, state, [(message, False), (signed, True)])

@@ -1,0 +1,254 @@
+"""The tender of one trade: looks at the chain, lets time pass, does the duties; then waits.
+
+Woken by each commit, by each change of the chain and by the clock. What fails because a
+server or peer is away is tried again; what is refused is noted on the trade for its user.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+import trio
+
+from escrow import duties as trader_duties
+from escrow import hearing
+from escrow.contract import Contract
+from escrow.facts import Facts
+from escrow.funding import Funding, Owner, read_declared, respend, select_coins
+from escrow.messages import Kind
+from escrow.model import (
+    ChainView,
+    ChooseCoins,
+    CoinsChosen,
+    CoinsMissing,
+    ContractReady,
+    Duty,
+    FundingSigned,
+    Publish,
+    ReleaseSigned,
+    Respend,
+    RespendReady,
+    RuledCase,
+    SignContract,
+    SignFunding,
+    SignRelease,
+    SignVerdict,
+    Spend,
+    Tick,
+    VerdictSigned,
+)
+from escrow.payloads import ContractSigned, Inputs, Received, Verdict, Witness
+from escrow.payout import Split, release
+from escrow.script import escrow_script
+from escrow.shell_trades import ENDED, Trades
+from escrow.store_journal import TRADER, Row
+from p2pnode.base.errors import LocalFault, NodeError, Unreachable
+from p2pnode.base.ports import Chain, Sighting
+from p2pnode.base.transaction import Outpoint, parse_transaction
+
+log: Final = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 2.0  # between two looks at a trade that nothing wakes
+
+
+async def look(chain: Chain, contract: Contract, funding: Funding) -> ChainView:
+    """Return everything that our chain says of one trade now."""
+    tip = chain.tip()
+    point = funding.escrow_outpoint
+    seen = await _sightings(chain, escrow_script(contract))
+    paid = next((s for s in seen if s.txid == point.txid), None)
+    conflict = None
+    if paid is None or not paid.height:
+        conflict = await _conflict(chain, funding)
+    return ChainView(
+        tip=tip.height,
+        mtp=tip.mtp,
+        funding_height=paid.height if paid else None,
+        funding_mtp=chain.mtp(paid.height) if paid and paid.height else 0,
+        funding_raw=paid.raw if paid else b"",
+        spend=_spender(seen, {point}, b""),
+        conflict=conflict,
+    )
+
+
+async def _conflict(chain: Chain, funding: Funding) -> Spend | None:
+    points = {i.outpoint for i in funding.tx.inputs}
+    found = []
+    for script in sorted({o.script for o in funding.prevouts}):
+        if spend := _spender(await _sightings(chain, script), points, funding.tx.txid):
+            found.append(spend)
+    return max(found, key=lambda s: s.height > 0, default=None)
+
+
+async def _sightings(chain: Chain, script: bytes) -> tuple[Sighting, ...]:
+    await chain.watch(script)
+    return await chain.sightings(script)
+
+
+def _spender(seen: Iterable[Sighting], points: set[Outpoint], besides: bytes) -> Spend | None:
+    """Return the spend of any of `points` other than `besides`; a confirmed one first."""
+    spends = [
+        Spend(s.txid, s.height, s.raw)
+        for s in seen
+        if s.txid != besides
+        and points & {i.outpoint for i in parse_transaction("sighting", s.raw).inputs}
+    ]
+    return max(spends, key=lambda s: s.height > 0, default=None)
+
+
+class Tender:
+    """Keeps every living trade and case going."""
+
+    def __init__(self, trades: Trades, stalled: Callable[[bytes, str], None]) -> None:
+        self._trades = trades
+        self._world = trades.world
+        self._stalled = stalled
+
+    async def tend(self, trade_id: bytes) -> None:
+        """Run until the trade has ended."""
+        while True:
+            woken = self._trades.rest(trade_id)
+            try:
+                await self.round(trade_id)
+            except Unreachable as error:
+                log.info("trade %s waits: %s", trade_id.hex()[:16], error)
+            except NodeError as error:
+                self._stalled(trade_id, str(error))
+            if isinstance(self._trades.row(trade_id).state, ENDED):
+                return
+            with trio.move_on_after(PATIENCE_S):
+                await woken.wait()
+
+    async def round(self, trade_id: bytes) -> None:
+        """Look once at chain and clock, and do every duty that the state asks for."""
+        await self.refresh(trade_id)
+        self._trades.advance(trade_id, Tick())
+        done: set[Duty] = set()
+        while True:
+            row = self._trades.row(trade_id)
+            todo = [d for d in self._duties(row) if d not in done]
+            if not todo:
+                return
+            done.add(todo[0])
+            await self._do(row, todo[0])
+
+    async def refresh(self, trade_id: bytes) -> None:
+        """Bring our view of the chain up to date and let the machine hear it."""
+        row = self._trades.row(trade_id)
+        if isinstance(row.state, ENDED):
+            return
+        if row.role == TRADER:
+            facts = self._trades.facts(row)
+            funding = facts.funding
+            if funding is None:
+                return
+            contract = facts.contract
+        else:
+            case = self._trades.case(row)
+            contract, funding = case.contract, case.funding
+        self._trades.advance(trade_id, await look(self._world.chain, contract, funding))
+
+    def _duties(self, row: Row) -> tuple[Duty, ...]:
+        if isinstance(row.state, ENDED):
+            return ()
+        if row.role != TRADER:
+            return hearing.duties(row.state, self._trades.case(row))
+        now = self._world.clock.now()
+        return trader_duties.duties(row.state, self._trades.facts(row), now)
+
+    # -- duties
+
+    async def _do(self, row: Row, duty: Duty) -> None:
+        trade_id = row.trade_id
+        match duty:
+            case Publish(raw):
+                await self._world.chain.broadcast(raw)
+            case SignVerdict():
+                self._trades.advance(trade_id, VerdictSigned(self._verdict(row)))
+            case SignContract():
+                facts = self._trades.facts(row)
+                signed = ContractSigned(
+                    contract=facts.contract.wire(),
+                    signature=self._trades.bench(row).sign_contract(facts.contract),
+                )
+                self._trades.advance(trade_id, ContractReady(signed))
+            case ChooseCoins():
+                await self._choose(row)
+            case SignFunding():
+                await self._sign_funding(row)
+            case Respend():
+                await self._respend(row)
+            case SignRelease():
+                facts = self._trades.facts(row)
+                contract = facts.contract
+                signature = self._trades.bench(row).first_sign(
+                    contract, facts.outpoint, self._committed(trade_id, release(contract))
+                )
+                self._trades.advance(trade_id, ReleaseSigned(Received(signature=signature)))
+
+    def _committed(self, trade_id: bytes, wanted: Split) -> Split:
+        """R1: sign nothing but the split whose row is committed."""
+        split = self._world.journal.split(trade_id)
+        if split != wanted:
+            raise LocalFault("the split of this trade is not committed: nothing was signed")
+        return split
+
+    def _verdict(self, row: Row) -> Verdict:
+        state, case = row.state, self._trades.case(row)
+        assert isinstance(state, RuledCase)  # noqa: S101 - the duty follows from it
+        wanted = Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
+        split = self._committed(row.trade_id, wanted)
+        signature = self._trades.bench(row).first_sign(case.contract, case.outpoint, split)
+        return Verdict(
+            buyer_sat=split.buyer_sat,
+            seller_sat=split.seller_sat,
+            arbiter_sat=split.arbiter_sat,
+            signature=signature,
+            reason=state.reason,
+        )
+
+    async def _choose(self, row: Row) -> None:
+        facts = self._trades.facts(row)
+        purse = self._world.purse
+        try:
+            side = select_coins(
+                facts.contract, _side(facts), await purse.spendable(), await purse.fresh_script()
+            )
+        except LocalFault as error:
+            self._trades.advance(row.trade_id, CoinsMissing(str(error)[:200]))
+            return
+        coins = sorted(side.inputs, key=lambda c: c.outpoint.wire())
+        declared = tuple([await purse.declared(c.outpoint) for c in coins])
+        inputs = Inputs(inputs=declared, change_script=side.change_script)
+        self._trades.advance(row.trade_id, CoinsChosen(inputs))
+
+    async def _sign_funding(self, row: Row) -> None:
+        facts, bench = self._trades.facts(row), self._trades.bench(row)
+        funding, side = facts.funding, _side(facts)
+        assert funding is not None  # noqa: S101 - the duty follows from it
+        sign = partial(self._world.purse.sign_psbt, only=funding.own(side))
+        stacks = await trio.to_thread.run_sync(
+            bench.sign_funding, facts.contract, funding, sign, side
+        )
+        final = b""
+        if theirs := facts.one(facts.peer, Kind.WITNESS):
+            given = Witness.from_wire(theirs.payload).stacks
+            final = bench.assemble(funding, *((given, stacks) if side == "S" else (stacks, given)))
+        self._trades.advance(row.trade_id, FundingSigned(Witness(stacks=stacks), final))
+
+    async def _respend(self, row: Row) -> None:
+        facts, bench = self._trades.facts(row), self._trades.bench(row)
+        funding, mine = facts.funding, facts.one(facts.me, Kind.INPUTS)
+        assert funding is not None and mine is not None  # noqa: S101, PT018 - we signed it
+        coins = [read_declared(d) for d in Inputs.from_wire(mine.payload).inputs]
+        coin = max(coins, key=lambda c: c.value)
+        script = await self._world.purse.fresh_script()
+        tx = respend(coin, script, funding_fee=funding.fee_sat, rate=facts.contract.rate)
+        sign = partial(self._world.purse.sign_psbt, only=(0,))
+        raw = await trio.to_thread.run_sync(bench.sign_respend, tx, coin, sign)
+        self._trades.advance(row.trade_id, RespendReady(raw))
+
+
+def _side(facts: Facts) -> Owner:
+    return "B" if facts.me == facts.buyer else "S"

@@ -1,0 +1,316 @@
+"""The trades' shell: journals each step whole, and only then lets it act.
+
+One step is synchronous from reading the state to the commit, so no other task comes between:
+the message (inbox), the new state, what is sent (outbox), locks, splits and the event for the
+user are one SQLite transaction. Duties and delivery come after, and again on start. Nothing
+here decides anything: `opening`, `settlement`, `hearing` decide, `examine` compares.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from escrow import hearing, opening, settlement
+from escrow.arbiters import ArbiterRecord
+from escrow.backend_bench import TradeBench
+from escrow.backend_keys import TradeKeys
+from escrow.backend_signatures import REAL, Opinions
+from escrow.facts import Facts
+from escrow.hearing import Case
+from escrow.messages import ZERO, Kind, Message
+from escrow.model import (
+    Aborted,
+    ChainView,
+    Closed,
+    ClosedCase,
+    CoinsChosen,
+    Event,
+    Funding,
+    Received,
+    Releasing,
+    RuledCase,
+    Send,
+    State,
+    Void,
+)
+from escrow.needs import Announce, Desk, Locks, Purse
+from escrow.payloads import Inputs, Payload
+from escrow.payout import Split, release
+from escrow.store_journal import TRADER, Journal, Row, own_of, terms_of
+from escrow.transcript import case_papers
+from p2pnode.base.errors import NotFound
+from p2pnode.base.identity import Identity
+from p2pnode.base.networks import Network
+from p2pnode.base.ports import Chain, Clock, Randomness
+from p2pnode.base.transaction import Outpoint
+
+log: Final = logging.getLogger(__name__)
+
+ENDED: Final = (Aborted, Closed, Void, ClosedCase)
+
+
+@dataclass(kw_only=True)
+class Desktop:
+    """Everything that the trades' shells share: the ports, the journal and the keys."""
+
+    identity: Identity
+    network: Network
+    journal: Journal
+    locks: Locks
+    clock: Clock
+    randomness: Randomness
+    chain: Chain
+    purse: Purse
+    keys: TradeKeys
+    desk: Desk
+    announce: Announce
+    opinions: Opinions = REAL
+
+    @property
+    def me(self) -> bytes:
+        """Our node id."""
+        return self.identity.node_id
+
+
+class Trades:
+    """Reads and advances trades and cases; every change goes through `_commit`."""
+
+    def __init__(self, world: Desktop) -> None:
+        self.world = world
+        self.records: dict[bytes, ArbiterRecord] = world.journal.records()
+        self._views: dict[bytes, ChainView] = {}
+        self._wake: dict[bytes, trio.Event] = {}
+        self.on_outbox: Callable[[bytes], None] = lambda _peer: None
+        self.on_begin: Callable[[bytes], None] = lambda _trade_id: None
+
+    # -- reading
+
+    def row(self, trade_id: bytes) -> Row:
+        """Return a trade as it is saved. Raises NotFound."""
+        row = self.world.journal.row(trade_id)
+        if row is None:
+            raise NotFound(f"no trade {trade_id.hex()[:16]}… here", field="trade_id")
+        return row
+
+    def facts(self, row: Row) -> Facts:
+        """Return a trader's facts. Raises NotFound for a TAKE that was refused at once."""
+        world = self.world
+        messages = world.journal.messages(row.trade_id)
+        if not row.own or not messages:
+            raise NotFound("this trade was refused before it began", field="trade_id")
+        return Facts(
+            network=world.network,
+            me=world.me,
+            maker=messages[0].recipient,
+            taker=messages[0].sender,
+            terms=terms_of(row),
+            own=own_of(row),
+            messages=messages,
+            records=self.records,
+            block_hash=world.chain.block_hash,
+            seen_weight=world.journal.seen_weight(world.clock.now()),
+            view=self._views.get(row.trade_id),
+        )
+
+    def case(self, row: Row) -> Case:
+        """Return an arbiter's case, the papers united from every message that carried some."""
+        world = self.world
+        messages = world.journal.messages(row.trade_id)
+        contract, papers = case_papers(messages)
+        return Case(
+            network=world.network,
+            me=world.me,
+            contract=contract,
+            messages=messages,
+            papers=papers,
+            view=self._views.get(row.trade_id),
+        )
+
+    def bench(self, row: Row) -> TradeBench:
+        """Return our key's bench for one trade or case."""
+        if row.role == TRADER:
+            return TradeBench(self.world.keys.escrow_key(row.trade_id), self.world.opinions)
+        contract = self.case(row).contract
+        key = self.world.keys.arbiter_key(contract.seed, contract.bond_a)
+        return TradeBench(key, self.world.opinions)
+
+    # -- advancing
+
+    def advance(
+        self, trade_id: bytes, event: Event, *, records: Iterable[ArbiterRecord] = ()
+    ) -> State:
+        """Step one trade or case and commit. Raises what its machine raises."""
+        row = self.row(trade_id)
+        if isinstance(event, ChainView):
+            self._views[trade_id] = event
+        if isinstance(row.state, ENDED) and not isinstance(event, Received):
+            return row.state
+        received = (event.message,) if isinstance(event, Received) else ()
+        if row.role == TRADER:
+            facts = self.facts(row).having(*received)
+            state, sends = trader_step(row.state, event, facts, self.world.clock.now())
+        else:
+            state, sends = hearing.step(row.state, event, self.case(row).having(*received))
+        if (state, sends, received) != (row.state, (), ()):
+            self._commit(row, state, sends, event, tuple(records))
+        return state
+
+    def _commit(
+        self,
+        row: Row,
+        state: State,
+        sends: tuple[Send, ...],
+        event: Event,
+        records: tuple[ArbiterRecord, ...],
+    ) -> None:
+        world, trade_id = self.world, row.trade_id
+        with world.journal.database.transaction():
+            if isinstance(event, Received):
+                world.journal.add(event.message, mine=False)
+            self.learn(records)
+            self._side_effects(row, state, event)
+            world.journal.save(trade_id, state, world.clock.now())
+            for message in self._compose(trade_id, sends):
+                world.journal.add(message, mine=True)
+            heard = event.message.kind.name if isinstance(event, Received) else ""
+            said = [s.payload.kind.name for s in sends]
+            self._tell(row.role, trade_id, type(row.state).__name__, state, heard, said)
+        for peer in {s.to for s in sends}:
+            self.on_outbox(peer)
+        self.wake(trade_id)
+
+    def _side_effects(self, row: Row, state: State, event: Event) -> None:
+        """Write what belongs to the same transaction: locks, splits, coins, the offer."""
+        world, trade_id = self.world, row.trade_id
+        if isinstance(event, CoinsChosen) and isinstance(event.payload, Inputs):
+            world.locks.lock(_outpoints(event.payload), trade_id)
+        if isinstance(event, Received) and isinstance(event.payload, Inputs):
+            world.journal.bind_coins(trade_id, _outpoints(event.payload))
+        if isinstance(state, RuledCase):
+            split = Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
+            world.journal.commit_split(trade_id, split)
+        if row.role != TRADER or not row.own:
+            return
+        facts = self.facts(row)
+        if isinstance(state, Releasing) and world.me == facts.seller:
+            world.journal.commit_split(trade_id, release(facts.contract))
+        if world.me == facts.maker and state != row.state:
+            if isinstance(state, Funding) and not isinstance(row.state, Funding):
+                world.desk.reserve(facts.terms.offer_hash, trade_id)
+            if isinstance(state, (Aborted, Void)):
+                world.desk.release(facts.terms.offer_hash, trade_id)
+        if isinstance(state, ENDED):
+            world.locks.unlock(trade_id)
+            world.journal.free_coins(trade_id)
+
+    def _compose(self, trade_id: bytes, sends: Iterable[Send]) -> Iterable[Message]:
+        messages = list(self.world.journal.messages(trade_id))
+        for send in sends:
+            message = self.sign(trade_id, send.to, send.payload, messages)
+            messages.append(message)
+            yield message
+
+    def sign(
+        self, trade_id: bytes, to: bytes, payload: Payload, messages: Iterable[Message]
+    ) -> Message:
+        """Return our next message of a trade's chain to `to`, signed."""
+        world = self.world
+        mine = [m for m in messages if m.sender == world.me and m.recipient == to]
+        theirs = [m for m in messages if m.sender == to]
+        tip = world.chain.tip()
+        draws = payload.kind in {Kind.TAKE, Kind.DRAW}
+        return Message(
+            network=world.network,
+            kind=payload.kind,
+            trade_id=trade_id,
+            sender=world.me,
+            recipient=to,
+            seq=len(mine),
+            prev=mine[-1].id if mine else ZERO,
+            seen=theirs[-1].id if theirs else ZERO,
+            tip_height=tip.height,
+            tip_hash=tip.hash,
+            draw_no=world.journal.draws_of(world.me) + 1 if draws else 0,
+            payload=payload.wire(),
+        ).signed(world.identity)
+
+    def _tell(
+        self, role: str, trade_id: bytes, before: str, state: State, heard: str, said: list[str]
+    ) -> None:
+        self.world.announce.publish(
+            "trade" if role == TRADER else "case",
+            trade_id=trade_id.hex(),
+            state=type(state).__name__,
+            before=before,
+            sent=said,
+            received=heard,
+        )
+        short, after = trade_id.hex()[:16], type(state).__name__
+        told = (role, short, before or "-", after, heard or "-", ",".join(said) or "-")
+        log.info("%s %s: %s -> %s, received %s, sent %s", *told)
+
+    # -- beginning
+
+    def begin(
+        self, role: str, state: State, messages: Iterable[tuple[Message, bool]], **kept: bytes
+    ) -> bytes:
+        """Write a new trade or case with its first messages; `True` marks our own."""
+        world, pairs = self.world, list(messages)
+        trade_id = pairs[0][0].trade
+        terms, own = kept.get("terms", b""), kept.get("own", b"")
+        with world.journal.database.transaction():
+            world.journal.begin(trade_id, role, state, terms, own, world.clock.now())
+            for message, mine in pairs:
+                world.journal.add(message, mine=mine)
+            heard = "".join(m.kind.name for m, mine in pairs if not mine)
+            said = [m.kind.name for m, mine in pairs if mine]
+            self._tell(role, trade_id, "", state, heard, said)
+        for message, mine in pairs:
+            if mine:
+                self.on_outbox(message.recipient)
+        self.on_begin(trade_id)
+        return trade_id
+
+    def learn(self, records: Iterable[ArbiterRecord]) -> None:
+        """Keep verified arbiters' records; inside the caller's transaction or alone."""
+        found = list(records)
+        with self.world.journal.database.transaction():
+            self.world.journal.put_records(found, self.world.clock.now())
+        self.records.update((r.id, r) for r in found)
+
+    # -- waking
+
+    def wake(self, trade_id: bytes) -> None:
+        """Let the trade's tender look at it now."""
+        self.waker(trade_id).set()
+
+    def wake_all(self) -> None:
+        """Let every tender look."""
+        for event in self._wake.values():
+            event.set()
+
+    def waker(self, trade_id: bytes) -> trio.Event:
+        """Return the event that the trade's tender waits for; a set one is replaced by it."""
+        return self._wake.setdefault(trade_id, trio.Event())
+
+    def rest(self, trade_id: bytes) -> trio.Event:
+        """Return a fresh event to wait for, for the tender alone."""
+        self._wake[trade_id] = trio.Event()
+        return self._wake[trade_id]
+
+
+def trader_step(
+    state: State, event: Event, facts: Facts, now: int
+) -> tuple[State, tuple[Send, ...]]:
+    """Ask the machine that knows the state: the opening until the funding, then the settlement."""
+    early = isinstance(state, opening.EARLY_STATES) and not isinstance(event, ChainView)
+    if early and not isinstance(event, settlement.USER_EVENTS):
+        return opening.step(state, event, facts, now)
+    return settlement.step(state, event, facts)
+
+
+def _outpoints(payload: Inputs) -> list[Outpoint]:
+    return [Outpoint.from_wire("inputs", i.outpoint) for i in payload.inputs]

@@ -1,0 +1,115 @@
+"""The trading half of a node: the trade's shells running over wallet, chain and DHT."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from escrow.model import Aborted, Cancel, Event
+from escrow.needs import Registry
+from escrow.shell_arbiter import ArbiterService
+from escrow.shell_courier import Courier
+from escrow.shell_inbox import Inbox
+from escrow.shell_opening import Opening
+from escrow.shell_tender import Tender
+from escrow.shell_trades import ENDED, Desktop, Trades
+from escrow.store_journal import ARBITER, TRADER
+from p2pnode.base.errors import LocalFault
+from p2pnode.base.ports import Streams
+from p2pnode.base.store import Database
+
+log: Final = logging.getLogger(__name__)
+
+REFRESH_S: Final = 60
+
+
+class Exchange:
+    """Everything of a node that trades or judges; `run` keeps it going."""
+
+    def __init__(
+        self,
+        world: Desktop,
+        streams: Streams,
+        registry: Registry,
+        locate: Callable[[bytes], Awaitable[tuple[str, ...]]],
+        database: Database,
+    ) -> None:
+        self.world = world
+        self.trades = Trades(world)
+        self.opening = Opening(self.trades, registry)
+        self.tender = Tender(self.trades, self._stalled)
+        self.arbiter = ArbiterService(world, registry, database)
+        self._courier = Courier(
+            streams,
+            world.network.protocol("trade"),
+            world.journal,
+            Inbox(self.trades, self.opening),
+            locate,
+            self._refused,
+        )
+        self._nursery: trio.Nursery | None = None
+        self.trades.on_outbox = self._courier.poke
+        self.trades.on_begin = self._tend
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled: every living trade has its tender."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self._courier.run)
+            for role in (TRADER, ARBITER):
+                for row in self.world.journal.rows(role):
+                    if not isinstance(row.state, ENDED):
+                        self._tend(row.trade_id)
+            nursery.start_soon(self._follow)
+            nursery.start_soon(self._learn)
+            nursery.start_soon(self.arbiter.run)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def act(self, trade_id: bytes, event: Event) -> None:
+        """Do what our user says, against a fresh view of the chain. Raises NodeError."""
+        await self.tender.refresh(trade_id)
+        state = self.trades.row(trade_id).state
+        if isinstance(state, ENDED):
+            raise LocalFault(f"this trade has ended: {type(state).__name__}")
+        self.trades.advance(trade_id, event)
+
+    # -- tasks
+
+    def _tend(self, trade_id: bytes) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self.tender.tend, trade_id)
+
+    async def _follow(self) -> None:
+        while True:
+            await self.world.chain.changed()
+            self.trades.wake_all()
+
+    async def _learn(self) -> None:
+        """Know the network's arbiters before a TAKE asks for them."""
+        while True:
+            try:
+                await self.opening.refresh()
+            except LocalFault as error:
+                log.info("no arbiters learned: %s", error)
+            await trio.sleep(REFRESH_S)
+
+    # -- what goes wrong by itself
+
+    def _stalled(self, trade_id: bytes, why: str) -> None:
+        journal = self.world.journal
+        row = journal.row(trade_id)
+        if row is None or row.note == why:
+            return
+        log.warning("trade %s stalls: %s", trade_id.hex()[:16], why)
+        with journal.database.transaction():
+            journal.note(trade_id, why)
+            self.world.announce.publish("stalled", trade_id=trade_id.hex(), why=why)
+
+    def _refused(self, trade_id: bytes, peer: bytes, message_id: bytes, why: str) -> None:
+        """Tell the user that a peer refuses our messages; a refused TAKE ends there."""
+        self._stalled(trade_id, f"the peer {peer.hex()[:16]}… refused: {why}")
+        row = self.world.journal.row(trade_id)
+        if message_id == trade_id and row is not None and not isinstance(row.state, Aborted):
+            self.trades.advance(trade_id, Cancel(f"the maker refused: {why}"[:200]))

@@ -1,0 +1,178 @@
+"""Where the rooms meet: the order book, the wallet and the DHT fitted to the trade's ports.
+
+The only place that turns an `Offer` into trade `Terms`, and that knows under which DHT key
+each kind of record lies. No decisions here: shapes of one room into shapes of another.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from dht.keys import record_key, shard_of
+from dht.records import Kinds, Record
+from dht.shell_node import Dht
+from escrow.arbiters import ArbiterRecord
+from escrow.backend_wallet import BdkWallet
+from escrow.funding import FundingInput
+from escrow.needs import Disclosure
+from escrow.payloads import Declared
+from escrow.terms import Terms
+from orderbook.accounts import Account, check_disclosure
+from orderbook.currencies import exponent
+from orderbook.methods import METHODS
+from orderbook.offer import Offer, Side, offer_record
+from orderbook.shell_book import Book
+from orderbook.store_accounts import AccountStore
+from orderbook.store_offers import OfferState
+from p2pnode.base import wire
+from p2pnode.base.errors import LocalFault, NotFound
+from p2pnode.base.networks import Network
+from p2pnode.base.transaction import Outpoint
+
+OFFER: Final = "offer"
+ARBITER: Final = "arbiter"
+ARBITER_LIFE_S: Final = 2 * 3600  # a holder keeps a record this long after its last put
+
+
+def kinds(network: Network) -> Kinds:
+    """Return the record kinds that this node stores and believes."""
+
+    def offer(raw: bytes, now: int) -> Record:
+        found = offer_record(raw, network=network, now=now)
+        key = record_key(network, OFFER, found.market, shard_of(found.owner, network))
+        return Record(OFFER, key, found.owner, found.id, found.seq, found.expires_at, raw)
+
+    def arbiter(raw: bytes, now: int) -> Record:
+        found = ArbiterRecord.from_wire(raw, network)
+        key = record_key(network, ARBITER, "", shard_of(found.node_id, network))
+        expires_at = now + ARBITER_LIFE_S
+        return Record(ARBITER, key, found.node_id, b"", found.at_height, expires_at, raw)
+
+    return Kinds({OFFER: offer, ARBITER: arbiter})
+
+
+class DhtRecords:
+    """Records of one kind in the DHT, over all its shards."""
+
+    def __init__(self, dht: Dht, network: Network, kind: str) -> None:
+        self._dht, self._network, self._kind = dht, network, kind
+
+    async def put(self, raw: bytes) -> int:
+        """Put a record; returns how many nodes hold it now."""
+        return (await self._dht.put(self._kind, raw)).acked
+
+    async def find(self, market: str = "") -> tuple[bytes, ...]:
+        """Return every record of a market, from all shards."""
+        found: list[bytes] = []
+        for shard in range(self._network.shards):
+            key = record_key(self._network, self._kind, market, shard)
+            found += [r.raw for r in (await self._dht.get(self._kind, key)).records]
+        return tuple(found)
+
+    async def publish(self, raw: bytes) -> int:
+        """Put a record; the trade's name for it."""
+        return await self.put(raw)
+
+
+class WalletPurse:
+    """The wallet as a trade may touch it."""
+
+    def __init__(self, wallet: BdkWallet) -> None:
+        self._wallet = wallet
+
+    async def spendable(self) -> tuple[FundingInput, ...]:
+        """Return confirmed coins that no trade has locked."""
+        await self._wallet.sync()
+        return tuple(FundingInput(c.outpoint, c.value, c.script) for c in self._wallet.coins())
+
+    async def fresh_script(self) -> bytes:
+        """Return the output script of an address never given out before."""
+        return self._wallet.script_for_payout()
+
+    async def declared(self, outpoint: Outpoint) -> Declared:
+        """Return the proof that a coin of ours exists."""
+        proof = await self._wallet.declared(outpoint)
+        return Declared(
+            outpoint=outpoint.wire(),
+            prev_tx=proof.stripped,
+            height=proof.height,
+            position=proof.position,
+            branch=proof.branch,
+        )
+
+    def sign_psbt(self, psbt: str, only: Collection[int]) -> str:
+        """Sign these inputs of a PSBT."""
+        return self._wallet.sign_psbt(psbt, only)
+
+    def owns(self, script: bytes) -> bool:
+        """Tell whether a script is of our wallet."""
+        return self._wallet.owns_script(script)
+
+
+def terms_of(offer: Offer) -> Terms:
+    """Return what the trade needs of an offer."""
+    (method,) = offer.methods
+    return Terms(
+        offer_hash=offer.hash,
+        maker=offer.maker,
+        maker_is_seller=int(offer.side is Side.SELL),
+        currency=offer.currency,
+        exponent=exponent(offer.currency),
+        min_sat=offer.min_sat,
+        max_sat=offer.max_sat,
+        price=offer.price,
+        method=method,
+        period_s=METHODS[method].period_s,
+        dep_b_bp=offer.dep_b_bp,
+        dep_s_bp=offer.dep_s_bp,
+    )
+
+
+def disclosure(account: Account, network: Network, salt: bytes) -> Disclosure:
+    """Return an account under a fresh salt, as contract and ACCOUNT message carry it."""
+    return Disclosure(wire.pack(account.disclose(salt)), account.account_hash(network, salt))
+
+
+class OfferDesk:
+    """The order book's side of a trade."""
+
+    def __init__(self, book: Book, accounts: AccountStore, network: Network) -> None:
+        self._book, self._accounts, self._network = book, accounts, network
+
+    def terms(self, offer_hash: bytes) -> Terms | None:
+        """Return our own offer's terms while it is current and free."""
+        try:
+            offer, own = self._book.own_version(offer_hash)
+        except NotFound:
+            return None
+        if own.state is not OfferState.ENABLED or offer.withdrawn:
+            return None
+        return terms_of(offer)
+
+    def disclosure(self, offer_hash: bytes, salt: bytes) -> Disclosure:
+        """Return the account that our offer names, under a fresh salt."""
+        _, own = self._book.own_version(offer_hash)
+        return disclosure(self._accounts.get(own.account_id), self._network, salt)
+
+    def check(self, raw: bytes, account_hash: bytes) -> None:
+        """Check a peer's disclosure against the contract. Raises InvalidRecord."""
+        check_disclosure(wire.unpack("disclosure", raw, limit=4096), account_hash, self._network)
+
+    def reserve(self, offer_hash: bytes, trade_id: bytes) -> None:
+        """Take our offer out of the book. Raises LocalFault if another trade has it."""
+        try:
+            offer, _ = self._book.own_version(offer_hash)
+        except NotFound:
+            raise LocalFault("the offer has expired meanwhile", field="offer_hash") from None
+        self._book.reserve(offer.offer_id, trade_id)
+
+    def release(self, offer_hash: bytes, trade_id: bytes) -> None:
+        """Put it back if this trade had reserved it."""
+        for own in self._book.mine():
+            if own.trade_id == trade_id:
+                self._book.release(own.offer.offer_id, trade_id)
+
+
+def details(raw: bytes, account_hash: bytes, network: Network) -> str:
+    """Return a disclosed account's details for people. Raises InvalidRecord."""
+    array = wire.unpack("disclosure", raw, limit=4096)
+    return check_disclosure(array, account_hash, network)[1]
