@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from p2pnode.base.errors import LocalFault, PeerFault, Unreachable, UsageFault
 
-DEFAULT: Final = "127.0.0.1:50001"
 MAX_ANSWER: Final = 16 * 1024 * 1024
 TIMEOUT: Final = 60  # seconds
 
