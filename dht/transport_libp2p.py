@@ -160,20 +160,12 @@ class Libp2pStreams:
 
     # ------------------------------------------------------------------ inbound
 
-    async def listen(self, addrs: Sequence[str], announce: Sequence[str]) -> None:
-        """Bind every address and accept. Raises Misconfigured."""
-        bound: list[str] = []
-        for addr in addrs:
-            try:
-                host, port, _ = endpoint.parse("listen", addr)
-                listeners = await trio.open_tcp_listeners(port, host=host)
-            except InvalidRecord as error:
-                raise Misconfigured(str(error), field="listen") from None
-            except OSError as error:
-                raise Misconfigured(f"listen: {addr}: {error.strerror}", field="listen") from None
-            self._nursery.start_soon(trio.serve_listeners, self._inbound_tcp, listeners)
-            bound += [_text_of(listener.socket) for listener in listeners]
+    def listen(self, listeners: Sequence[trio.SocketListener], announce: Sequence[str]) -> None:
+        """Accept on bound listeners; `announce` replaces their addresses for others."""
+        bound = [_text_of(listener.socket) for listener in listeners]
         self._addrs = tuple(announce or bound)[: endpoint.MAX_ADDRS]
+        if listeners:
+            self._nursery.start_soon(trio.serve_listeners, self._inbound_tcp, listeners)
 
     async def _inbound_tcp(self, tcp: trio.SocketStream) -> None:
         try:
@@ -242,6 +234,21 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
+async def _bind(addrs: Sequence[str]) -> list[trio.SocketListener]:
+    """Return listening sockets. Raises Misconfigured."""
+    listeners: list[trio.SocketListener] = []
+    for addr in addrs:
+        try:
+            host, port, _ = endpoint.parse("listen", addr)
+            listeners += await trio.open_tcp_listeners(port, host=host)
+        except (InvalidRecord, OSError) as error:
+            for listener in listeners:
+                listener.socket.close()
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise Misconfigured(f"listen: {addr[:128]}: {why}", field="listen") from None
+    return listeners
+
+
 def _loopback(address: str) -> bool:
     return address.startswith("127.") or address == "::1"
 
@@ -278,9 +285,10 @@ async def open_streams(
     `announce` replaces the addresses told to others (behind a port forward). Raises
     Misconfigured if an address cannot be listened on.
     """
+    listeners = await _bind(listen)
     async with trio.open_nursery() as nursery:
         streams = Libp2pStreams(identity, network, nursery)
-        await streams.listen(listen, announce)
+        streams.listen(listeners, announce)
         try:
             yield streams
         finally:

@@ -124,5 +124,5 @@ async def town():
 
 async def until(condition, seconds=10):
     with trio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is another node's
             await trio.sleep(0.01)
