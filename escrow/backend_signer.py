@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import bdkpython as bdk
 
+from escrow import psbt
 from escrow.backend_bdk import Coin, Snapshot, outpoint_of
 from p2pnode.base.errors import InvalidRecord, LocalFault
 from p2pnode.base.transaction import SEQUENCE_RBF, Transaction, TxOut, parse_transaction
@@ -51,16 +52,16 @@ def build(
         .drain_to(bdk.Script(change))
     )
     try:
-        psbt = builder.finish(snapshot.wallet)
+        made = builder.finish(snapshot.wallet)
     except bdk.CreateTxError.CoinSelection:
         raise LocalFault("not enough funds", field="amount_sat") from None
     except bdk.CreateTxError.OutputBelowDustLimit:
         raise LocalFault("amount_sat: is too little to be relayed", field="amount_sat") from None
     except bdk.CreateTxError as error:
         raise LocalFault(f"the payment cannot be built: {type(error).__name__}") from None
-    if not snapshot.wallet.sign(psbt, _SIGN):
+    if not snapshot.wallet.sign(made, _SIGN):
         raise LocalFault("the payment could not be signed")
-    raw = bytes(psbt.extract_tx().serialize())
+    raw = bytes(made.extract_tx().serialize())
     tx = _parse(raw)
     rest = list(tx.outputs)
     if to not in rest or not {i.outpoint for i in tx.inputs} <= free:
@@ -80,32 +81,30 @@ def sign(snapshot: Snapshot, text: str, only: Collection[int]) -> str:
     if len(text) > MAX_PSBT:
         raise InvalidRecord("psbt", f"is longer than {MAX_PSBT} characters")
     try:
-        psbt = bdk.Psbt(text)
+        parsed = bdk.Psbt(text)
     except bdk.PsbtParseError:
         raise InvalidRecord("psbt", "is not a PSBT in base64") from None
-    tx = _parse(bytes(psbt.extract_tx_unchecked_fee_rate().serialize()))
-    before = psbt.input()
+    tx = _parse(bytes(parsed.extract_tx_unchecked_fee_rate().serialize()))
+    before = psbt.read(text, tx)  # before bdk lists inputs: it fails on fields it does not know
     if not only or not set(only) <= set(range(len(before))):
         raise InvalidRecord("psbt", "does not have the inputs to sign")
-    for n, (entry, txin) in enumerate(zip(before, tx.inputs, strict=True)):
+    for n, (entry, txin) in enumerate(zip(parsed.input(), tx.inputs, strict=True)):
         coin = snapshot.outputs.get(txin.outpoint)
-        if entry.unknown or entry.proprietary:
-            raise InvalidRecord("psbt", f"input {n} has unknown fields")
         if n in only:
             _check_own(n, entry, coin)
         elif coin is not None:
             raise InvalidRecord("psbt", f"input {n} is a coin of ours that was not ours to give")
     try:
-        snapshot.wallet.sign(psbt, _SIGN)
+        snapshot.wallet.sign(parsed, _SIGN)
     except bdk.SignerError:
         raise InvalidRecord("psbt", "cannot be signed") from None
-    for n, (old, new) in enumerate(zip(before, psbt.input(), strict=True)):
-        witness = list(new.final_script_witness or [])
-        if n not in only and _signatures(old) != _signatures(new):
+    signed = str(parsed.serialize())
+    for n, (old, new) in enumerate(zip(before, psbt.read(signed, tx), strict=True)):
+        if n not in only and old != new:
             raise InvalidRecord("psbt", f"input {n} gained a signature that was not asked for")
-        if n in only and not (len(witness) == 2 and witness[0][-1:] == bytes([SIGHASH_ALL])):
+        if n in only and not (len(new.final) == 2 and new.final[0][-1:] == bytes([SIGHASH_ALL])):
             raise InvalidRecord("psbt", f"input {n} could not be signed with SIGHASH_ALL")
-    return str(psbt.serialize())
+    return signed
 
 
 def _check_own(n: int, entry: Any, coin: Coin | None) -> None:
@@ -119,14 +118,3 @@ def _check_own(n: int, entry: Any, coin: Coin | None) -> None:
         raise InvalidRecord("psbt", f"input {n} differs from the coin on our chain")
     if entry.sighash_type not in (None, "SIGHASH_ALL"):
         raise InvalidRecord("psbt", f"input {n} asks for another sighash than ALL")
-
-
-def _signatures(entry: Any) -> tuple[object, ...]:
-    final = entry.final_script_sig
-    return (
-        sorted(entry.partial_sigs.items()),
-        bytes(final.to_bytes()) if final else b"",
-        entry.final_script_witness,
-        entry.tap_key_sig,
-        len(entry.tap_script_sigs),
-    )

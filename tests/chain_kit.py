@@ -8,11 +8,14 @@ from typing import Any
 import trio
 
 from escrow.backend_electrum import ElectrumChain
+from escrow.backend_wallet import Balance, BdkWallet
+from escrow.store_locks import CoinLocks
 from p2pnode.app.sandbox.mempool import Sandbox
 from p2pnode.app.sandbox.server import ElectrumServer
 from p2pnode.base.clock import SystemClock
 from p2pnode.base.errors import NodeError
 from p2pnode.base.networks import NETWORKS
+from p2pnode.base.store import Database
 from p2pnode.base.transaction import Transaction, parse_transaction
 
 NET = NETWORKS["sandbox"]
@@ -167,3 +170,31 @@ def double_spend(tx: Transaction, script: bytes) -> bytes:
     forged = raw.replace(paid, script, 1)
     assert parse_transaction("tx", forged).txid != tx.txid
     return forged
+
+
+class Purse:
+    """A wallet on a rig's chain, with its locks and database."""
+
+    def __init__(self, r: Rig, database: Database | None = None, words: str = WORDS) -> None:
+        self.rig = r
+        self.database = database or Database(None)
+        self.locks = CoinLocks(self.database)
+        self.wallet = BdkWallet(words, NET, self.database, r.chain, self.locks)
+
+    async def holds(self, confirmed: int, pending: int = 0) -> Balance:
+        """Wait until the balance is this."""
+
+        async def check() -> None:
+            await self.wallet.sync()
+            balance = self.wallet.balance()
+            assert (balance.confirmed, balance.pending) == (confirmed, pending)
+
+        await eventually(check)
+        return self.wallet.balance()
+
+    async def funded(self, *sats: int) -> None:
+        """Get confirmed coins from the faucet."""
+        for sat in sats:
+            self.rig.box.fund(self.wallet.script_for_payout(), sat)
+        self.rig.mine()
+        await self.holds(sum(sats))
