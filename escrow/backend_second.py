@@ -44,6 +44,12 @@ def _library() -> Any:
         return bitcoinlib
 
 
+def warm() -> None:
+    """Load the library now, which takes half a second, and not at the first signature."""
+    with _lock:
+        _library()
+
+
 def escrow_address(contract: Contract) -> str:
     """Return the escrow's address as bitcoinlib derives it from the three keys."""
     with _lock:  # the import touches the environment

@@ -1,21 +1,54 @@
-"""The node: every room of the house composed in one nursery, around one database."""
+"""The node: every room of the house composed in one nursery, around one database.
 
+    transport ── dht ── order book ─┐
+    chain ───── wallet ── locks ────┴─ exchange (trades, cases, delivery) ── local API
+
+Started in that order, so that whatever answers has what it needs below it; ended by
+cancelling the nursery, which every room survives (the shell law).
+"""
+
+import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
 
 import trio
 
+from dht import bootstrap, endpoint
+from dht.endpoint import Peer
+from dht.shell_node import Dht
+from dht.transport_libp2p import Libp2pStreams, open_streams
+from escrow import backend_second
+from escrow.backend_electrum import ElectrumChain
+from escrow.backend_keys import TradeKeys
+from escrow.backend_wallet import BdkWallet
+from escrow.shell_trades import Desktop
+from escrow.store_journal import Journal
+from escrow.store_locks import CoinLocks
+from orderbook.shell_book import Book
+from orderbook.store_accounts import AccountStore
 from p2pnode import __version__
+from p2pnode.app import fit, routes_net, routes_offers, routes_trades, routes_wallet
+from p2pnode.app.absent import AbsentChain
 from p2pnode.app.api import Api
 from p2pnode.app.config import Settings
+from p2pnode.app.config import endpoint as host_and_port
 from p2pnode.app.events import Events
+from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
-from p2pnode.base import identity
+from p2pnode.base import identity, wire
+from p2pnode.base.clock import SystemClock, SystemRandomness
+from p2pnode.base.errors import NodeError, Unreachable
 from p2pnode.base.keystore import Keystore
 from p2pnode.base.store import Database
 
-DATABASE = "node.sqlite"
+log: Final = logging.getLogger(__name__)
+
+DATABASE: Final = "node.sqlite"
+BOOTSTRAP_FILE: Final = "bootstrap_nodes.json"
+RETRY_S: Final = 5
 
 
 async def run_node(
@@ -27,40 +60,147 @@ async def run_node(
     """Serve until `stop`; `ready` is called once, when everything answers."""
     database = Database(settings.data_dir / DATABASE)
     try:
-        events = Events(database)
-        node_id = keystore.identity.node_id
-
-        def describe() -> dict[str, Any]:
-            return {
-                "node_id": node_id.hex(),
-                "peer_id": identity.peer_id(node_id),
-                "network": settings.network.name,
-                "addrs": [],
-                "pid": os.getpid(),
-                "version": __version__,
-                "last_event": events.last(),
-            }
-
-        api = Api(house_routes(describe, stop), events, database)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(api.serve, settings.data_dir, stop)
-            events.publish("started")
-            ready(describe())
+        async with open_streams(
+            keystore.identity, settings.network, listen=[settings.listen]
+        ) as streams:
+            node = Node(settings, keystore, database, streams)
+            async with trio.open_nursery() as nursery:
+                await node.start(nursery, stop)
+                ready(node.describe())
+                await stop.wait()
+                nursery.cancel_scope.cancel()
     finally:
         database.close()
 
 
-def house_routes(describe: Callable[[], dict[str, Any]], stop: trio.Event) -> list[Route]:
-    """Return the routes that every node has."""
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    dht: Dht
+    chain: ElectrumChain | AbsentChain
+    wallet: BdkWallet
+    book: Book
+    exchange: Exchange
+    api: Api
 
-    async def status(call: Call) -> dict[str, Any]:
-        return describe()
 
-    async def halt(call: Call) -> dict[str, Any]:
-        stop.set()
-        return {"stopping": True, "pid": os.getpid()}
+class Node:
+    """One composed node."""
 
-    return [
-        Route("GET", "/v1/status", status, summary="who this node is and how it stands"),
-        Route("POST", "/v1/stop", halt, summary="end the node"),
-    ]
+    def __init__(
+        self, settings: Settings, keystore: Keystore, database: Database, streams: Libp2pStreams
+    ) -> None:
+        self._settings = settings
+        self._streams = streams
+        self._clock = SystemClock()
+        self.events = Events(database)
+        self._stop = trio.Event()
+        self._rooms = self._compose(keystore, database)
+
+    def _compose(self, keystore: Keystore, database: Database) -> _Rooms:
+        settings, network, clock = self._settings, self._settings.network, self._clock
+        randomness, me = SystemRandomness(), keystore.identity
+        words = keystore.mnemonic.reveal()
+        kinds = fit.kinds(network)
+        dht = Dht(self._streams, network, clock, randomness, database, kinds, identity=me)
+        chain: ElectrumChain | AbsentChain = AbsentChain()
+        if settings.electrum:
+            host, port = host_and_port("electrum", settings.electrum)
+            chain = ElectrumChain(host, port, network, clock)
+        locks = CoinLocks(database)
+        wallet = BdkWallet(words, network, database, chain, locks)
+        offers = fit.DhtRecords(dht, network, fit.OFFER)
+        book = Book(me, network, clock, randomness, database, offers)
+        account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
+        accounts = AccountStore(database, network, account_key, randomness)
+        world = Desktop(
+            identity=me,
+            network=network,
+            journal=Journal(database, network),
+            locks=locks,
+            clock=clock,
+            randomness=randomness,
+            chain=chain,
+            purse=fit.WalletPurse(wallet),
+            keys=TradeKeys(words, network),
+            desk=fit.OfferDesk(book, accounts, network),
+            announce=self.events,
+        )
+        registry = fit.DhtRecords(dht, network, fit.ARBITER)
+        exchange = Exchange(world, self._streams, registry, dht.locate, database)
+        routes = [
+            *self._house_routes(),
+            *routes_net.routes(dht, self._streams),
+            *routes_offers.routes(book, accounts, network=network, clock=clock),
+            *routes_wallet.routes(wallet, chain, locks),
+            *routes_trades.routes(exchange, book, accounts),
+        ]
+        return _Rooms(dht, chain, wallet, book, exchange, Api(routes, self.events, database))
+
+    async def start(self, nursery: trio.Nursery, stop: trio.Event) -> None:
+        """Start every room; returns when all of them answer."""
+        self._stop, rooms = stop, self._rooms
+        nursery.start_soon(trio.to_thread.run_sync, backend_second.warm)
+        await nursery.start(rooms.dht.run)
+        await rooms.dht.join(self._seeds())
+        if isinstance(rooms.chain, ElectrumChain):
+            await nursery.start(rooms.chain.run)
+            await nursery.start(rooms.wallet.run)
+        await nursery.start(rooms.exchange.run)
+        nursery.start_soon(rooms.book.run)
+        nursery.start_soon(self._announce)
+        await nursery.start(rooms.api.serve, self._settings.data_dir, stop)
+        self.events.publish("started")
+
+    def describe(self) -> dict[str, Any]:
+        """Return who this node is and how it stands."""
+        node_id = self._streams.node_id
+        plain: dict[str, Any] = {
+            "node_id": node_id.hex(),
+            "peer_id": identity.peer_id(node_id),
+            "network": self._settings.network.name,
+            "addrs": list(self._streams.addrs()),
+            "multiaddrs": [f"{a}/p2p/{identity.peer_id(node_id)}" for a in self._streams.addrs()],
+            "seed": self._settings.seed,
+            "peers": len(self._rooms.dht.peers()),
+            "pid": os.getpid(),
+            "version": __version__,
+            "last_event": self.events.last(),
+        }
+        try:
+            tip = self._rooms.chain.tip()
+            plain |= {"chain": self._settings.electrum, "height": tip.height, "mtp": tip.mtp}
+        except NodeError as error:
+            plain |= {"chain": self._settings.electrum, "chain_error": str(error)}
+        return plain
+
+    def _seeds(self) -> tuple[Peer, ...]:
+        """Return whom to join through: the command line's first, then the file's."""
+        named = [endpoint.parse_peer("bootstrap", address) for address in self._settings.bootstrap]
+        text = files("p2pnode").joinpath(BOOTSTRAP_FILE).read_text(encoding="utf-8")
+        listed, complaints = bootstrap.seeds(text, self._settings.network)
+        for complaint in complaints:
+            log.warning("%s: %s (skipped)", BOOTSTRAP_FILE, complaint)
+        return endpoint.merge_peers([*named, *listed])
+
+    async def _announce(self) -> None:
+        """Make our address findable; the DHT keeps it so. Alone on the network, try again."""
+        while True:
+            try:
+                if (await self._rooms.dht.announce()).acked:
+                    return
+            except Unreachable as error:
+                log.info("our address is announced nowhere: %s", error)
+            await trio.sleep(RETRY_S)
+
+    def _house_routes(self) -> list[Route]:
+        async def status(call: Call) -> dict[str, Any]:
+            return self.describe()
+
+        async def halt(call: Call) -> dict[str, Any]:
+            self._stop.set()
+            return {"stopping": True, "pid": os.getpid()}
+
+        return [
+            Route("GET", "/v1/status", status, summary="who this node is and how it stands"),
+            Route("POST", "/v1/stop", halt, summary="end the node"),
+        ]

@@ -8,13 +8,11 @@ the first block is 90 days old and each further one a step later, so locks and d
 can be reached by mining; the kernel allows no block over 2 hours ahead of the clock.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from p2pnode.app.sandbox.index import Index
-from p2pnode.app.sandbox.journal import Journal
+from p2pnode.app.sandbox.journal import Journal, KernelStore
 from p2pnode.app.sandbox.policy import Rejected
 from p2pnode.base.errors import LocalFault, StorageFault
 from p2pnode.base.kernel import quiet
@@ -35,20 +33,13 @@ class Chain:
         self.compared = 0  # tips compared after one
         self._clock = clock
         self._notes: list[bytes | None] = []  # a block connected; None: the tip disconnected
-        self._verdict = ""
+        self._verdict, self._failed = "", False
         self._journal = Journal(directory) if directory else None
-        self._store = (
-            directory / "kernel" if directory else Path(tempfile.mkdtemp(prefix="p2pnode-sandbox-"))
-        )
+        self._store = KernelStore(directory)
         try:
-            shutil.rmtree(self._store, ignore_errors=True)
-            self._store.mkdir(mode=0o700)
             self._open()
             for raw in self._journal.read() if self._journal else ():
                 self._replay(raw)
-        except OSError as error:
-            self.close()
-            raise StorageFault(f"{self._store}: {error.strerror or error}") from None
         except BaseException:
             self.close()
             raise
@@ -65,17 +56,21 @@ class Chain:
             )
         )
         self._context: Any = pbk.Context(options)
-        where = str(self._store)
+        where = str(self._store.path)
         store = pbk.ChainstateManagerOptions(self._context, where, where + "/blocks")
         store.set_worker_threads_num(0)
         store.update_block_tree_db_in_memory(True)
         store.update_chainstate_db_in_memory(True)
-        self._manager: Any = pbk.ChainstateManager(store)
+        try:
+            self._manager: Any = pbk.ChainstateManager(store)
+        except RuntimeError:  # it says no more; it wants 50 MB free
+            raise StorageFault(f"{where}: the kernel cannot store blocks; free space") from None
         self._follow()  # a new store announces its genesis block
 
     def _checked(self, _: Any, block: Any, state: Any) -> None:
-        if state.validation_mode != self._pbk.ValidationMode.VALID:
+        if state.validation_mode == self._pbk.ValidationMode.INVALID:
             self._verdict = str(state.block_validation_result.name)
+        self._failed = state.validation_mode == self._pbk.ValidationMode.INTERNAL_ERROR
 
     def _replay(self, raw: bytes) -> None:
         try:
@@ -87,7 +82,7 @@ class Chain:
         """Let go of the kernel and the lock; a chain without a directory is gone."""
         # callbacks hold us and we hold the kernel: only this breaks the circle
         self._manager = self._context = None
-        shutil.rmtree(self._store, ignore_errors=True)
+        self._store.close()
         if self._journal:
             self._journal.close()
             self._journal = None
@@ -104,12 +99,13 @@ class Chain:
         return made
 
     def submit(self, raw: bytes) -> None:
-        """Hand a block to the kernel and follow it. Raises Rejected with the kernel's verdict.
+        """Hand a block to the kernel and follow it.
 
+        Raises Rejected with the kernel's verdict, StorageFault when it cannot keep the block.
         `process_block` does not raise for every invalid block: the callback tells the rest.
         """
         pbk = self._pbk
-        self._verdict = ""
+        self._verdict, self._failed = "", False
         try:
             block = pbk.Block(raw)
         except RuntimeError:
@@ -121,6 +117,8 @@ class Chain:
             self._verdict = self._verdict or "it breaks a rule of its header"
         self._follow()
         self.compared += 1
+        if self._failed:
+            raise StorageFault(f"{self._store.path}: the kernel cannot store blocks; free space")
         if self._verdict:
             raise Rejected(f"block refused: {self._verdict}")
 

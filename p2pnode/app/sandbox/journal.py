@@ -6,9 +6,13 @@ first 8 bytes of the block's SHA-256, and the block, in the order the kernel too
 torn last record is cut off; damage before it is an error, never repaired in silence.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
+import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +20,51 @@ from p2pnode.base.errors import Locked, StorageFault
 
 MAGIC: Final = b"p2pnode sandbox blocks 1\n"
 MAX_BLOCK: Final = 4_000_000
+_PREFIX: Final = "p2pnode-sandbox-"
+_YOUNG: Final = 60  # seconds
 _LENGTH: Final = 4
 _CHECK: Final = 8
+
+
+class KernelStore:
+    """A directory for the kernel's files, which are worth nothing once it has closed.
+
+    Without a data directory it is a temporary one; those that a killed sandbox left are
+    swept away by the next, told from living ones by the lock on the directory itself.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        try:
+            if directory:
+                self.path = directory / "kernel"
+                shutil.rmtree(self.path, ignore_errors=True)
+                self.path.mkdir(mode=0o700)
+            else:
+                _sweep(Path(tempfile.gettempdir()))
+                self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self._held = os.open(self.path, os.O_RDONLY)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageFault(f"the kernel's directory: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Remove it with all it holds."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._held)
+
+
+def _sweep(folder: Path) -> None:
+    for left in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            held = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+            try:
+                owned = os.fstat(held)
+                young = time.time() - owned.st_mtime < _YOUNG  # made, but not yet locked
+                if owned.st_uid == os.getuid() and not young:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(held)
 
 
 def _check(raw: bytes) -> bytes:

@@ -1,0 +1,121 @@
+"""`p2pnode arbiter`: volunteer, and judge the cases that the draw sends."""
+
+from typing import Any, Final
+
+import click
+
+from p2pnode.app.commands.frame import Session, common
+from p2pnode.app.commands.trade import btc, fiat
+from p2pnode.base.units import parse_decimal
+
+_CASES: Final = f"{'CASE':<10} {'STATE':<11} {'BY':<7} {'BTC':>12} {'FIAT':>16}  NEXT"
+_KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'AT':>8}"
+
+
+@click.group()
+def arbiter() -> None:
+    """Judge disputes as a volunteer."""
+
+
+@arbiter.command()
+@common
+@click.option("--fee-base", "fee_base", default=1000, show_default=True, help="Satoshi a verdict.")
+@click.option(
+    "--fee-ppm", "fee_ppm", default=1000, show_default=True, help="Millionths of the amount."
+)
+def register(session: Session, fee_base: int, fee_ppm: int) -> None:
+    r"""Consent to be drawn: publish your record, and keep it fresh while the node runs.
+
+    \b
+    p2pnode arbiter register --fee-base 2000 --fee-ppm 2500
+    """
+    answer = session.client.post("/v1/arbiter", fee_base_sat=fee_base, fee_ppm=fee_ppm)
+    session.emit(answer, f"registered: {answer['holders']} nodes hold the record")
+
+
+@arbiter.command()
+@common
+def status(session: Session) -> None:
+    """Show your own record."""
+    answer = session.client.get("/v1/arbiter")
+    if not answer["registered"]:
+        session.emit(answer, "not registered: p2pnode arbiter register")
+        return
+    fees = f"{answer['fee_base_sat']} sat and {answer['fee_ppm']} ppm a verdict"
+    held = f"{answer['holders']} nodes hold it, named block {answer['at_height']}"
+    session.emit(answer, f"registered: {fees}", held)
+
+
+@arbiter.command("list")
+@common
+def list_(session: Session) -> None:
+    """List the arbiters that the network knows."""
+
+    def row(a: dict[str, Any]) -> str:
+        return f"{a['node_id'][:16]}…  {a['fee_base_sat']:>8} {a['fee_ppm']:>8} {a['at_height']:>8}"
+
+    found = session.client.get("/v1/arbiters")
+    session.emit_rows(found, _KNOWN, row, "no arbiters: nobody has registered")
+
+
+@arbiter.command()
+@common
+def cases(session: Session) -> None:
+    """List the cases that you were drawn for, oldest first."""
+
+    def row(c: dict[str, Any]) -> str:
+        return (
+            f"{c['trade_id'][:8]:<10} {c['state']:<11} {c['opener']:<7} "
+            f"{btc(c['amount_sat']):>12} {fiat(c):>16}  {c['next']}"
+        )
+
+    session.emit_rows(session.client.get("/v1/cases"), _CASES, row, "no cases")
+
+
+@arbiter.command()
+@common
+@click.argument("case")
+def show(session: Session, case: str) -> None:
+    """Show one case: contract, draw and message chains are checked already."""
+    _show(session, session.client.get(f"/v1/cases/{case}"))
+
+
+@arbiter.command()
+@common
+@click.argument("case")
+@click.option("--buyer", required=True, metavar="BTC", help="What the buyer gets of the escrow.")
+@click.option("--reason", required=True, help="Why; both traders read it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def decide(session: Session, case: str, buyer: str, reason: str, yes: bool) -> None:
+    r"""Rule on a case: so much to the buyer, your fee to you, the rest to the seller.
+
+    \b
+    p2pnode arbiter decide 7f3a91 --buyer 0.0015 --reason "No payment was shown."
+    """
+    buyer_sat = parse_decimal("buyer", buyer, 8)
+    found = session.client.get(f"/v1/cases/{case}")
+    rest = found["escrow_sat"] - found["fee_sat"] - buyer_sat
+    session.remark(
+        f"buyer {btc(buyer_sat)} BTC, seller {btc(rest)} BTC, you {btc(found['fee_sat'])} BTC; "
+        "the network fee comes off the larger share"
+    )
+    session.confirm("Sign this verdict? It is final.", yes)
+    answer = session.client.post(f"/v1/cases/{case}/decide", buyer_sat=buyer_sat, reason=reason)
+    _show(session, answer)
+
+
+def _show(session: Session, c: dict[str, Any]) -> None:
+    lines = [
+        f"Case {c['trade_id'][:8]}   {c['state']}, opened by the {c['opener']}",
+        f"  trade     {btc(c['amount_sat'])} BTC for {fiat(c)}; escrow {btc(c['escrow_sat'])} BTC",
+        f"  deposits  buyer {btc(c['deposit_buyer_sat'])}, seller {btc(c['deposit_seller_sat'])}",
+        f"  buyer     {c['statement_buyer'] or '(no statement yet)'}",
+        f"  seller    {c['statement_seller'] or '(no statement yet)'}",
+    ]
+    if "buyer_sat" in c:
+        shares = f"buyer {btc(c['buyer_sat'])}, seller {btc(c['seller_sat'])}"
+        lines.append(f"  verdict   {shares}, you {btc(c['fee_sat'])}")
+    if c["note"]:
+        lines.append(f"  note      {c['note']}")
+    lines.append(f"  next      {c['next']}")
+    session.emit(c, *lines)

@@ -1,0 +1,117 @@
+"""`p2pnode draw`: how an arbiter was drawn, and the proof of it for anybody."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pnode.app.commands.frame import Session, common
+from p2pnode.base.errors import InvalidRecord, NodeError, StorageFault, Unreachable
+
+
+@click.group()
+def draw() -> None:
+    """Check how an arbiter was drawn, from the transcript alone."""
+
+
+@draw.command()
+@common
+@click.argument("trade_id")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the transcript to this file.",
+)
+def show(session: Session, trade_id: str, out: Path | None) -> None:
+    r"""Show the transcript of a trade's draw, or write it to a file for `draw verify`.
+
+    \b
+    p2pnode draw show 7f3a91 --out draw.json
+    """
+    answer = session.client.get(f"/v1/trades/{trade_id}/draw")
+    if out is not None:
+        try:
+            out.write_text(json.dumps(answer, indent=1) + "\n")
+        except OSError as error:
+            raise StorageFault(f"{out}: {error.strerror}", field="out") from None
+    session.emit(
+        answer,
+        f"arbiter    {answer['arbiter']}",
+        f"runner-up  {answer['runner_up']}",
+        f"seed       {answer['seed']}",
+        f"records    {len(answer['records'])}",
+    )
+
+
+@draw.command()
+@common
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--electrum", required=True, metavar="HOST:PORT", help="The Electrum server to check against."
+)
+def verify(session: Session, file: Path, electrum: str) -> None:
+    r"""Recompute a draw from its transcript and a chain alone; no node need run.
+
+    Exit code 0 if every line holds; 65 naming the line that does not.
+
+    \b
+    p2pnode draw verify draw.json --electrum 127.0.0.1:50001
+    """
+    from escrow.transcript import MAX_FILE, draw_from_json
+
+    try:
+        with file.open("rb") as handle:
+            raw = handle.read(MAX_FILE + 1)
+    except OSError as error:
+        raise StorageFault(f"{file}: {error.strerror}", field="file") from None
+    if len(raw) > MAX_FILE:
+        raise InvalidRecord("file", f"is over {MAX_FILE} bytes")
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise InvalidRecord("file", "is not JSON") from None
+    transcript = draw_from_json(value)
+    drawn = _with_chain(transcript, electrum)
+    answer = {
+        "verified": True,
+        "arbiter": drawn.arbiter.node_id.hex(),
+        "runner_up": drawn.runner_up.node_id.hex(),
+        "seed": drawn.seed.hex(),
+        "eligible": drawn.eligible,
+    }
+    session.emit(
+        answer,
+        f"verified: arbiter {answer['arbiter']}, drawn from {drawn.eligible} eligible",
+        f"          runner-up {answer['runner_up']}",
+    )
+
+
+def _with_chain(transcript: Any, electrum: str) -> Any:
+    """Connect to the chain server, verify, disconnect."""
+    import trio
+
+    from escrow.backend_electrum import ElectrumChain
+    from p2pnode.app.config import endpoint
+    from p2pnode.base.clock import SystemClock
+
+    host, port = endpoint("electrum", electrum)
+
+    async def main() -> Any:
+        chain = ElectrumChain(host, port, transcript.network, SystemClock())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(chain.run)
+            try:
+                chain.tip()  # says who is not there
+                drawn: Any = transcript.verify(chain.block_hash)
+            except NodeError as error:
+                drawn = error
+            nursery.cancel_scope.cancel()
+        if isinstance(drawn, NodeError):
+            raise drawn
+        return drawn
+
+    try:
+        return trio.run(main)
+    except* Unreachable as group:
+        raise group.exceptions[0] from None
