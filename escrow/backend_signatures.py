@@ -247,6 +247,13 @@ def sign_funding(
     return list(checked)
 
 
+def _strict(funding: Funding, side: Owner, stacks: object, opinions: Opinions) -> tuple[Stack, ...]:
+    try:
+        return check_side(funding, side, stacks, opinions.sighash)
+    except InvalidRecord as error:
+        raise PeerFault(str(error), field=error.field) from None
+
+
 def check_witnesses(
     funding: Funding, side: Owner, stacks: object, opinions: Opinions = REAL
 ) -> tuple[Stack, ...]:
@@ -255,10 +262,7 @@ def check_witnesses(
     Raises PeerFault naming the one that is not; SecondOpinionDiffers if Core's rules
     refuse what our own check accepts.
     """
-    try:
-        checked = check_side(funding, side, stacks, opinions.sighash)
-    except InvalidRecord as error:
-        raise PeerFault(str(error), field=error.field) from None
+    checked = _strict(funding, side, stacks, opinions)
     given = {"buyer": checked} if side == "B" else {"seller": checked}
     own = funding.own(side)
     _ask_consensus(with_witnesses(funding, **given), funding.prevouts, own, opinions)
@@ -272,8 +276,8 @@ def assemble_funding(
     opinions: Opinions = REAL,
 ) -> Transaction:
     """Return the final funding, every input past our check and Bitcoin Core's rules."""
-    buyer = check_witnesses(funding, "B", witnesses_b, opinions)
-    seller = check_witnesses(funding, "S", witnesses_s, opinions)
+    buyer = _strict(funding, "B", witnesses_b, opinions)
+    seller = _strict(funding, "S", witnesses_s, opinions)
     final = with_witnesses(funding, buyer, seller)
     _ask_consensus(final, funding.prevouts, range(len(funding.owners)), opinions)
     return final

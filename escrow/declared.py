@@ -23,9 +23,6 @@ from p2pnode.base.transaction import (
 from p2pnode.base.units import MAX_SAT
 
 COINBASE_MATURITY: Final = 100
-# A transaction of 64 bytes can pass for two hashes of a merkle tree (CVE-2017-12842).
-_AMBIGUOUS: Final = 64
-
 DeclaredInput = Declared  # its layout on the wire is the INPUTS payload's
 MerkleRoot = Callable[[int], bytes | None]
 
@@ -67,8 +64,8 @@ def declare(
 def _previous(declared: DeclaredInput, field: str) -> tuple[Transaction, FundingInput]:
     point = Outpoint.from_wire(f"{field}.outpoint", declared.outpoint)
     where = f"{field}.prev_tx"
-    if len(declared.prev_tx) == _AMBIGUOUS:
-        raise InvalidRecord(where, "is 64 bytes, which could be two hashes of a merkle tree")
+    # One of 64 bytes could pass for two hashes of a merkle tree (CVE-2017-12842), but with
+    # a native output none is that short.
     previous = parse_transaction(where, declared.prev_tx)
     if any(i.witness for i in previous.inputs):
         raise InvalidRecord(where, "is not stripped of its witnesses")

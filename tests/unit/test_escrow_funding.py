@@ -43,6 +43,7 @@ from escrow.funding import (
     side_fee,
 )
 from escrow.payloads import Inputs
+from escrow.psbt import read
 from escrow.script import escrow_script, p2wpkh
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, SecondOpinionDiffers
 from p2pnode.base.transaction import (
@@ -148,6 +149,8 @@ def test_a_wallet_that_answers_with_another_transaction_is_refused() -> None:
     for wrong in (psbts[0], "", "!", "cHNidP8=", psbts[0][:-8]):
         with pytest.raises(SecondOpinionDiffers, match="sighash"):
             sign_funding(MADE, funding, lambda _, wrong=wrong: wrong, "B")
+    with pytest.raises(InvalidRecord, match="not of the transaction"):
+        read(psbts[0], funding.tx)
     with pytest.raises(SecondOpinionDiffers):  # nothing signed at all
         sign_funding(MADE, funding, lambda text: text, "B")
 
@@ -188,15 +191,15 @@ def test_core_refusing_the_whole_stops_the_broadcast() -> None:
 # ------------------------------------------------------------------ a peer's bad witnesses
 
 
-def by_hand(funding: Funding, sighash_type: int) -> list[tuple[bytes, ...]]:
+def by_hand(funding: Funding, sighash_type: int, words: str = "B") -> list[tuple[bytes, ...]]:
     """Sign the buyer's first input as a modified client could."""
-    root = bip32.HDKey.from_seed(bip39.mnemonic_to_seed(WORDS["B"]))
+    root = bip32.HDKey.from_seed(bip39.mnemonic_to_seed(WORDS[words]))
     node = root.derive("m/84h/1h/0h/0/0")
     (index,) = funding.own("B")
     tx = EmbitTx.parse(funding.tx.serialize())
     secret: ec.PrivateKey = node.key
     public = secret.get_public_key().sec()
-    code = Script(b"\x76\xa9" + b"\x14" + p2wpkh(public)[2:] + b"\x88\xac")
+    code = Script(b"\x76\xa9\x14" + funding.prevouts[index].script[2:] + b"\x88\xac")
     value = funding.prevouts[index].value
     digest = tx.sighash_segwit(index, code, value, sighash_type)
     return [(secret.sign(digest).serialize() + bytes([sighash_type]), public)]
@@ -212,6 +215,12 @@ def test_a_witness_of_another_sighash_is_refused(sighash_type: int) -> None:
     funding = joint(MADE, (BUYER, [100_000]), (SELLER, [700_000]))
     with pytest.raises(PeerFault, match=r"witness_b\[0\]: has a sighash other than ALL"):
         check_witnesses(funding, "B", by_hand(funding, sighash_type))
+
+
+def test_a_good_signature_by_a_key_that_is_not_the_coins() -> None:
+    funding = joint(MADE, (BUYER, [100_000]), (SELLER, [700_000]))
+    with pytest.raises(PeerFault, match="not this coin's"):
+        check_witnesses(funding, "B", by_hand(funding, 1, "S"))
 
 
 def test_bad_witnesses_are_refused_and_named() -> None:
@@ -408,12 +417,15 @@ def test_what_a_declaration_may_not_say() -> None:
         ),
         "trailing bytes": replace(made, prev_tx=made.prev_tx + b"\0"),
         "cut": replace(made, prev_tx=made.prev_tx[:-1]),
-        "64 bytes": replace(made, prev_tx=bytes(64)),
         "garbage": replace(made, prev_tx=b"\xff" * 100),
     }
     for name, bad in cases.items():
         with pytest.raises(InvalidRecord, match=r"inputs|merkle"):
             check_declared(bad, merkle_root=roots.get, tip_height=91)
+            pytest.fail(name)
+    for name in ("another transaction", "with witnesses", "no such output"):  # by itself alone
+        with pytest.raises(InvalidRecord, match="inputs"):
+            read_declared(cases[name])
             pytest.fail(name)
     for change in ({"height": 0}, {"prev_tx": bytes(100_001)}, {"branch": (bytes(32),) * 21}):
         with pytest.raises(InvalidRecord):

@@ -83,6 +83,9 @@ def test_rates() -> None:
     for rate in (1, 3, 7, 9):
         with pytest.raises(InvalidRecord, match="rate"):
             build_payout(MADE, POINT, release(MADE), rate)
+    for odd in (True, 1.0):
+        with pytest.raises(InvalidRecord, match="rate"):
+            build_payout(contract(rate=1), POINT, release(MADE), odd)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

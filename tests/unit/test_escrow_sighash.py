@@ -10,7 +10,7 @@ from embit.script import Script
 from embit.transaction import Transaction as EmbitTx
 from escrow_tx_kit import h, taproot, wpkh
 
-from escrow.keys import check_ecdsa_form, verify_ecdsa, verify_schnorr
+from escrow.keys import ORDER, check_ecdsa_form, verify_ecdsa, verify_schnorr
 from escrow.ripemd160 import ripemd160
 from escrow.sighash import sighash
 from p2pnode.base.errors import InvalidRecord
@@ -107,6 +107,32 @@ def test_strict_der() -> None:
         verify_ecdsa(b"\x02" + b"\xff" * 32, digest, good, "sig")
     with pytest.raises(InvalidRecord):
         verify_ecdsa(key.public_key.format(compressed=False), digest, good, "sig")
+
+
+def der(r: bytes, s: bytes) -> bytes:
+    body = b"\x02" + bytes([len(r)]) + r + b"\x02" + bytes([len(s)]) + s
+    return b"\x30" + bytes([len(body)]) + body + b"\x01"
+
+
+@pytest.mark.parametrize(
+    ("r", "s"),
+    [
+        (b"\x01", (ORDER // 2 + 1).to_bytes(32, "big")),
+        (b"\x80", b"\x01"),
+        (b"\x01", b"\xff"),
+        (b"\x00\x01", b"\x01"),
+        (b"\x01", b"\x00\x01"),
+        (b"\x00", b"\x01"),
+        (b"\x01", b"\x00"),
+        (b"", b"\x01"),
+        (b"\x01\x01", b""),
+        (b"\x00" + ORDER.to_bytes(32, "big"), b"\x01"),
+    ],
+)
+def test_der_by_its_form_alone(r: bytes, s: bytes) -> None:
+    check_ecdsa_form("sig", der(b"\x01", (ORDER // 2).to_bytes(32, "big")))
+    with pytest.raises(InvalidRecord, match="sig"):
+        check_ecdsa_form("sig", der(r, s))
 
 
 @pytest.mark.parametrize(
