@@ -1,5 +1,6 @@
 """The sandbox's chain: validated by the kernel, time by mining alone, kept through a kill."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from sandbox_kit import SOMEONE, FakeClock, M, coins, make
 
 from p2pnode.app.sandbox import miner
 from p2pnode.app.sandbox.chain import MAX_AHEAD, START_AGE
+from p2pnode.app.sandbox.journal import MAGIC, Journal
 from p2pnode.app.sandbox.mempool import WARM_UP, Sandbox
 from p2pnode.app.sandbox.policy import Rejected
 from p2pnode.base.clock import SystemClock
@@ -224,9 +226,9 @@ def test_a_reorg_of_no_depth_or_past_the_genesis_is_refused(box: Sandbox, depth:
 def abandon(box: Sandbox) -> None:
     """Leave the directory as a kill would: nothing flushed, but the lock gone."""
     journal = box.chain._journal
-    assert journal is not None
-    box.chain._journal = None
-    box.chain._manager = box.chain._context = None
+    assert journal
+    box.chain._opened.pop_all()
+    box.chain._let_go()
     journal.close()
 
 
@@ -308,3 +310,63 @@ def test_a_closed_sandbox_leaves_nothing_behind(
     assert list(tmp_path.iterdir())
     box.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_sandbox_left_is_swept_and_what_lives_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    living = Sandbox(None)
+    (held,) = tmp_path.iterdir()
+    left, fresh = tmp_path / "p2pnode-chain-left", tmp_path / "p2pnode-chain-fresh"
+    for folder in (left, fresh):
+        folder.mkdir()
+    for folder in (left, held):
+        os.utime(folder, (1, 1))
+    second = Sandbox(None)
+    assert held.exists()
+    assert fresh.exists()  # just made: perhaps its owner has not locked it yet
+    assert not left.exists()
+    living.mine(1)
+    second.close()
+    living.close()
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_full_disk_is_a_storage_fault_and_what_was_kept_opens_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    box = Sandbox(tmp_path)
+    fund = box.fund(SOMEONE, M)
+    tip = box.chain.tip
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(StorageFault, match="No space") as caught:
+            box.mine(1)
+        assert caught.value.exit_code == 74
+    with pytest.raises(StorageFault):  # a gap in the journal would be worse
+        box.mine(1)
+    box.close()
+    again = Sandbox(tmp_path)
+    kept = again.chain.tip == tip
+    assert kept == (call == "write")
+    assert (fund.txid in again.chain.index.txs) != kept
+    again.mine(1)
+    again.close()
+
+
+def test_a_journal_of_blocks_that_do_not_connect_is_refused(tmp_path: Path) -> None:
+    box = Sandbox(tmp_path, warm_up=3)
+    second = box.chain.raw_block(2)
+    box.close()
+    journal = Journal(tmp_path)
+    assert len(journal.read()) == 3
+    os.truncate(tmp_path / "blocks.journal", len(MAGIC))
+    journal.append(second)
+    journal.close()
+    with pytest.raises(StorageFault, match="does not replay"):
+        Sandbox(tmp_path)

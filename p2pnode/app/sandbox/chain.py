@@ -8,6 +8,7 @@ the first block is 90 days old and each further one a step later, so locks and d
 can be reached by mining; the kernel allows no block over 2 hours ahead of the clock.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,15 +35,19 @@ class Chain:
         self._clock = clock
         self._notes: list[bytes | None] = []  # a block connected; None: the tip disconnected
         self._verdict, self._failed = "", False
-        self._journal = Journal(directory) if directory else None
-        self._store = KernelStore(directory)
-        try:
+        self._manager: Any = None
+        self._context: Any = None
+        with contextlib.ExitStack() as opened:
+            self._journal = Journal(directory) if directory else None
+            if self._journal:
+                opened.callback(self._journal.close)
+            self._store = KernelStore(directory)
+            opened.callback(self._store.close)
+            opened.callback(self._let_go)
             self._open()
             for raw in self._journal.read() if self._journal else ():
                 self._replay(raw)
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def _open(self) -> None:
         self._pbk = pbk = quiet()
@@ -55,14 +60,14 @@ class Chain:
                 block_checked=self._checked,
             )
         )
-        self._context: Any = pbk.Context(options)
+        self._context = pbk.Context(options)
         where = str(self._store.path)
         store = pbk.ChainstateManagerOptions(self._context, where, where + "/blocks")
         store.set_worker_threads_num(0)
         store.update_block_tree_db_in_memory(True)
         store.update_chainstate_db_in_memory(True)
         try:
-            self._manager: Any = pbk.ChainstateManager(store)
+            self._manager = pbk.ChainstateManager(store)
         except RuntimeError:  # it says no more; it wants 50 MB free
             raise StorageFault(f"{where}: the kernel cannot store blocks; free space") from None
         self._follow()  # a new store announces its genesis block
@@ -70,7 +75,7 @@ class Chain:
     def _checked(self, _: Any, block: Any, state: Any) -> None:
         if state.validation_mode == self._pbk.ValidationMode.INVALID:
             self._verdict = str(state.block_validation_result.name)
-        self._failed = state.validation_mode == self._pbk.ValidationMode.INTERNAL_ERROR
+        self._failed |= state.validation_mode == self._pbk.ValidationMode.INTERNAL_ERROR
 
     def _replay(self, raw: bytes) -> None:
         try:
@@ -80,12 +85,11 @@ class Chain:
 
     def close(self) -> None:
         """Let go of the kernel and the lock; a chain without a directory is gone."""
+        self._opened.close()
+
+    def _let_go(self) -> None:
         # callbacks hold us and we hold the kernel: only this breaks the circle
         self._manager = self._context = None
-        self._store.close()
-        if self._journal:
-            self._journal.close()
-            self._journal = None
 
     # -- blocks
 
@@ -140,6 +144,11 @@ class Chain:
         if self._journal:
             for raw in blocks:
                 self._journal.append(raw)
+
+    def check_storage(self) -> None:
+        """Raise StorageFault if an earlier failure left the journal behind the chain."""
+        if self._journal:
+            self._journal.check()
 
     def sync(self) -> None:
         """Bring the journal to the disk itself. Raises StorageFault."""

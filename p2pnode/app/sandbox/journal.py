@@ -20,7 +20,7 @@ from p2pnode.base.errors import Locked, StorageFault
 
 MAGIC: Final = b"p2pnode sandbox blocks 1\n"
 MAX_BLOCK: Final = 4_000_000
-_PREFIX: Final = "p2pnode-sandbox-"
+_PREFIX: Final = "p2pnode-chain-"
 _YOUNG: Final = 60  # seconds
 _LENGTH: Final = 4
 _CHECK: Final = 8
@@ -122,10 +122,14 @@ class Journal:
             at = end
         return blocks, at
 
-    def append(self, block: bytes) -> None:
-        """Add a block that the kernel took. After a failure nothing more is taken."""
+    def check(self) -> None:
+        """Raise StorageFault after a failure: a block after a missing one would be lost."""
         if not self._whole:
             raise StorageFault(f"{self._path} misses a block since an earlier error; restart")
+
+    def append(self, block: bytes) -> None:
+        """Add a block that the kernel took. Raises StorageFault, then and ever after."""
+        self.check()
         record = len(block).to_bytes(_LENGTH, "big") + _check(block) + block
         try:
             if os.write(self._file, record) != len(record):

@@ -130,6 +130,7 @@ class Sandbox:
         """
         if not 0 <= count <= MAX_MINE:
             raise LocalFault(f"blocks: is not 0 to {MAX_MINE}", field="blocks")
+        self.chain.check_storage()
         hashes = []
         for time in self.chain.times(count, step):
             chosen = self.pool.select(self.congestion, miner.MAX_BLOCK_WEIGHT)
@@ -140,9 +141,11 @@ class Sandbox:
                 [e.tx for e in chosen],
                 sum(e.fee for e in chosen),
             )
-            hashes.append(self.chain.extend(raw))
-            if self.pool.entries:
-                self.pool.rebuild(())
+            try:
+                hashes.append(self.chain.extend(raw))
+            finally:
+                if self.pool.entries:
+                    self.pool.rebuild(())
         self.chain.sync()
         return hashes
 
@@ -169,6 +172,7 @@ class Sandbox:
         does not fall: the new blocks take the old ones' times. Raises Rejected with the
         kernel's verdict if the fork is invalid; the old chain then stands.
         """
+        self.chain.check_storage()
         base = self.height - depth
         if not 0 < depth <= min(self.height, MAX_MINE):
             raise LocalFault("depth: is not between 1 and the chain's height", field="depth")
