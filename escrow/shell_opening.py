@@ -174,6 +174,9 @@ class Opening:
             self._check_anchor(take)
             await self.refresh()
             pool = self._eligible(take.anchor_h, (world.me, message.sender))
+            if self._too_few(pool):  # an arbiter may have come since we asked last
+                await self.refresh(force=True)
+                pool = self._eligible(take.anchor_h, (world.me, message.sender))
             if why := self._too_few(pool):
                 raise LocalFault(why, field="arbiters")  # noqa: TRY301
             conditions = terms.conditions(take.amount_sat)

@@ -49,7 +49,7 @@ def take(session: Session, offer: str, amount: str, account: str, yes: bool) -> 
     locked = max(-(-amount_sat * rate // 10_000), 10_000) + (amount_sat if seller else 0)
     session.remark(
         f"You {'sell' if seller else 'buy'} {btc(amount_sat)} BTC at "
-        f"{decimal(found['price'], 4 + found['exponent'])} {found['currency']}/BTC and lock "
+        f"{decimal(found['price'] // 10_000, found['exponent'])} {found['currency']}/BTC and lock "
         f"{btc(locked)} BTC and the network fee until the trade ends."
     )
     session.confirm("Take this offer?", yes)
