@@ -14,7 +14,7 @@ from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.transaction import MAX_BRANCH, MAX_TX_BYTES
 
 MAX_LINE: Final = 4_000_000
-MAX_HISTORY: Final = 2_000
+MAX_HISTORY: Final = 20_000  # flooding a script with dust must cost more than it harms
 MAX_CHUNK: Final = 2_016
 PROTOCOLS: Final = ("1.4", "1.6")
 _HEX: Final = frozenset("0123456789abcdef")

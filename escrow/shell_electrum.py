@@ -9,6 +9,7 @@ again, for an Electrum server remembers nothing. A server of another network is
 Misconfigured, field `electrum`.
 """
 
+import math
 from typing import Any, Final
 
 import trio
@@ -25,6 +26,7 @@ from p2pnode.base.ports import Clock
 MAX_REWRITE: Final = 100_000  # headers of one reorg
 PING_EVERY: Final = 60  # seconds; servers drop a silent client after some minutes
 LAST_DELAY: Final = 30.0  # seconds between two attempts, at most
+STEADY_AFTER: Final = 10  # seconds of service after which the next attempt is soon again
 
 
 class ElectrumLink:
@@ -64,11 +66,11 @@ class ElectrumLink:
         """
         delay, started = self._first_delay, False
         while True:
-            served = False
+            served_at = math.inf
 
             def ready() -> None:
-                nonlocal started, served
-                served = True
+                nonlocal started, served_at
+                served_at = trio.current_time()
                 if not started:
                     started = True
                     task_status.started()
@@ -79,8 +81,9 @@ class ElectrumLink:
                     raise fault
                 started = True
                 task_status.started()
-            delay = self._first_delay if served else min(2 * delay, LAST_DELAY)
             await trio.sleep(delay)
+            steady = trio.current_time() - served_at > STEADY_AFTER
+            delay = self._first_delay if steady else min(2 * delay, LAST_DELAY)
 
     async def _session(self, ready: Any) -> NodeError:
         """Connect once and serve until it ends; returns what ended it."""

@@ -95,7 +95,7 @@ LIES: dict[str, tuple[Twist, Ask, type[NodeError]]] = {
     "a history without heights": (on(HISTORY, result([{"tx_hash": "ab" * 32}])), see, PeerFault),
     "a transaction named twice": (on(HISTORY, twice), see, PeerFault),
     "an endless history": (
-        on(HISTORY, result([{"tx_hash": "ab" * 32, "height": 1}] * 3_000)),
+        on(HISTORY, result([{"tx_hash": "ab" * 32, "height": 1}] * 21_000)),
         see,
         PeerFault,
     ),

@@ -132,7 +132,7 @@ def test_a_history_names_each_transaction_once() -> None:
         [{"tx_hash": HASH.upper(), "height": 1}],
         [{"tx_hash": HASH}],
         {},
-        [row] * 2001,
+        [row] * 20_001,
     ):
         with pytest.raises(InvalidRecord):
             electrum.history(wrong)
