@@ -46,6 +46,7 @@ from p2pnode.base.store import Database
 MAX_BODY: Final = 6 * 1024 * 1024  # the largest message of the protocol, in base64
 MAX_LISTENERS: Final = 64
 HEARTBEAT_S: Final = 15
+DRAIN_S: Final = 2  # for requests under way when the node ends
 _STATUS: Final[dict[type[NodeError], int]] = {
     UsageFault: HTTPStatus.BAD_REQUEST,
     InvalidRecord: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -69,7 +70,8 @@ class Api:
         self._once = Once(database)
         self.listeners = 0
         self.ending = trio.Event()
-        self.app = Starlette(
+        self._active, self._idle = 0, trio.Event()
+        self._app = Starlette(
             routes=[
                 Endpoint("/v1/events", self._stream, methods=["GET"]),
                 *(Endpoint(r.path, self._endpoint(r), methods=[r.method]) for r in routes),
@@ -84,7 +86,10 @@ class Api:
         *,
         task_status: Any = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until `stop`; the caller holds the data directory's lock."""
+        """Serve until `stop` or cancellation; requests under way may end, within bounds.
+
+        The caller holds the data directory's lock.
+        """
         path = api_socket.claim(data_dir)
         config = Config()
         config.bind = [f"unix:{path}"]
@@ -96,16 +101,39 @@ class Api:
         config.include_server_header = False
 
         async def ending() -> None:
-            await stop.wait()
-            self.ending.set()
+            await self.ending.wait()
+            with trio.move_on_after(DRAIN_S):  # the answer to /v1/stop leaves too
+                while self._active:
+                    await self._idle.wait()
+
+        async def http(task_status: Any) -> None:
+            with trio.CancelScope(shield=True):  # for as long as the drain allows
+                run = partial(serve, shutdown_trigger=ending, mode="asgi")
+                await run(self._counted, config, task_status=task_status)
 
         try:
             async with trio.open_nursery() as nursery:
-                run = partial(serve, shutdown_trigger=ending, mode="asgi")
-                await nursery.start(run, self.app, config)
+                await nursery.start(http)
                 task_status.started()
+                try:
+                    await stop.wait()
+                finally:
+                    self.ending.set()
         finally:
             api_socket.release(data_dir)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and know until when its answer is on its way."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._active += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._active -= 1
+            idle, self._idle = self._idle, trio.Event()
+            idle.set()
 
     # -- requests
 

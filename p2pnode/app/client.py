@@ -69,7 +69,10 @@ class Client:
             raise self._unreachable(error) from None
         finally:
             connection.close()
-        answer = json.loads(raw)
+        try:
+            answer = json.loads(raw)
+        except ValueError as error:
+            raise self._unreachable(error) from None
         if response.status >= 400:
             raise _rebuild(answer.get("error", {}))
         return answer

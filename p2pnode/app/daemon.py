@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from p2pnode.app.config import Settings
-from p2pnode.base.errors import Locked, StorageFault
+from p2pnode.base.errors import Locked, NodeError, StorageFault
 from p2pnode.base.keystore import Keystore
 
 LOCK: Final = "lock"
@@ -27,6 +27,7 @@ LOG: Final = "node.log"
 LOG_BYTES: Final = 4 * 1024 * 1024
 LOG_FILES: Final = 3
 INTERRUPTED: Final = 130
+_log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, open_keys: Callable[[], Keystore], ready: Callable[..., None]) -> int:
@@ -38,7 +39,22 @@ def run(settings: Settings, open_keys: Callable[[], Keystore], ready: Callable[.
     with lock(settings.data_dir):
         keystore = open_keys()
         configure_logging(settings.data_dir)
-        return trio.run(partial(_main, settings, keystore, ready))
+        try:
+            return trio.run(partial(_main, settings, keystore, ready))
+        except BaseExceptionGroup as group:
+            faults, bugs = group.split(NodeError)
+            if faults is None or bugs is not None:
+                _log.critical("the node ends: a bug", exc_info=group)
+                raise
+            fault = _first(faults)
+            _log.error("the node ends: %s", fault)
+            raise fault from None
+
+
+def _first(group: BaseExceptionGroup[NodeError]) -> NodeError:
+    """Return the fault that a nursery has wrapped, perhaps several times."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 async def _main(settings: Settings, keystore: Keystore, ready: Callable[..., None]) -> int:
@@ -68,7 +84,7 @@ def lock(data_dir: Path) -> Iterator[None]:
     """Hold the data directory. Raises Locked naming the daemon that has it, StorageFault."""
     path = data_dir / LOCK
     try:
-        descriptor = _acquire(path)
+        _acquire(path)
     except BlockingIOError:
         raise Locked(f"a daemon{_holder(path)} already runs on {data_dir}") from None
     except OSError as error:
@@ -76,12 +92,14 @@ def lock(data_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        path.unlink(missing_ok=True)  # the descriptor stays: who waits on it waits for our end
 
 
-def _acquire(path: Path) -> int:
-    """Lock the file that bears the name now, not one that its holder has just removed."""
+def _acquire(path: Path) -> None:
+    """Lock the file that bears the name now, not one that its holder has just removed.
+
+    The descriptor is never closed, so the lock ends with the process and not before.
+    """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -89,7 +107,7 @@ def _acquire(path: Path) -> int:
             if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"{os.getpid()}\n".encode())
-                return descriptor
+                return
         except BaseException:
             os.close(descriptor)
             raise

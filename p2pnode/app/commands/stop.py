@@ -2,8 +2,10 @@
 
 import fcntl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -26,22 +28,33 @@ def stop(session: Session, timeout: float) -> None:
     p2pnode stop
     p2pnode stop --data-dir ./maker --timeout 60
     """
-    answer = session.client.post("/v1/stop")
-    deadline = time.monotonic() + timeout
-    while _held(session.data_dir / LOCK):
-        if time.monotonic() > deadline:
-            raise Locked(f"the daemon (pid {answer['pid']}) is still running after {timeout:g} s")
-        time.sleep(POLL_S)
+    with _opened(session.data_dir / LOCK) as lock:
+        answer = session.client.post("/v1/stop")
+        deadline = time.monotonic() + timeout
+        while lock is not None and _held(lock):
+            if time.monotonic() > deadline:
+                raise Locked(
+                    f"the daemon (pid {answer['pid']}) is still running after {timeout:g} s"
+                )
+            time.sleep(POLL_S)
     session.emit({"stopped": True, "pid": answer["pid"]}, "stopped")
 
 
-def _held(path: Path) -> bool:
-    """Tell whether a daemon still holds the data directory's lock."""
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO | None]:
+    """Open the lock before the daemon removes its name; it lets go of it when it ends."""
     try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        file = path.open()
     except FileNotFoundError:
-        return False
+        yield None
+        return
+    with file:
+        yield file
+
+
+def _held(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     return False

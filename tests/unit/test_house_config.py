@@ -1,0 +1,103 @@
+"""The configuration is read strictly; the command line wins; public networks are refused."""
+
+import pytest
+
+from p2pnode.app import config
+from p2pnode.app.config import Settings
+from p2pnode.base.errors import Misconfigured
+from p2pnode.base.networks import NETWORKS
+
+PEER = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWR3Z8BDf9fJoWV4ZRQGJBTne54SHSBPUttQbxgYCwt2yE"
+
+
+def write(folder, text):
+    (folder / "config.toml").write_text(text)
+    return folder
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    settings = Settings(
+        data_dir=tmp_path,
+        network=NETWORKS["regtest"],
+        listen="/ip6/::1/tcp/9",
+        electrum="[::1]:50001",
+        bootstrap=(PEER, PEER.replace("ip4/127.0.0.1", "dns4/seed.example")),
+    )
+    settings.save()
+    assert Settings.load(tmp_path) == settings
+    assert (tmp_path / "config.toml").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_command_line_wins_but_not_over_the_network(tmp_path):
+    write(tmp_path, 'network = "sandbox"\nelectrum = "127.0.0.1:1"\n')
+    assert Settings.load(tmp_path, electrum="127.0.0.1:2", listen=None).electrum == "127.0.0.1:2"
+    assert Settings.load(tmp_path, network="sandbox").network.name == "sandbox"
+    with pytest.raises(Misconfigured, match=r"sandbox.*regtest"):
+        Settings.load(tmp_path, network="regtest")
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('network = "sandbox"\nelectrun = "x"\n', "electrun"),
+        ('network = "moon"\n', "network"),
+        ("", "network"),
+        ('network = "sandbox"\nlisten = 5\n', "listen"),
+        ('network = "sandbox"\nbootstrap = "x"\n', "bootstrap"),
+        ('network = "sandbox"\nbootstrap = [1]\n', "bootstrap"),
+        ("network = ", ""),
+        ("\xff", ""),
+        ("#" * 70_000, ""),
+    ],
+)
+def test_a_bad_file_is_refused_by_name(tmp_path, text, field):
+    (tmp_path / "config.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(Misconfigured) as caught:
+        Settings.load(tmp_path)
+    assert caught.value.field == field
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:0", "host:65536", "host:x", "a b:1", "::1:5", "http://x:1"]
+)
+def test_a_bad_endpoint(text):
+    with pytest.raises(Misconfigured) as caught:
+        config.endpoint("electrum", text)
+    assert caught.value.field == "electrum"
+
+
+def test_endpoints():
+    assert config.endpoint("e", "127.0.0.1:50001") == ("127.0.0.1", 50001)
+    assert config.endpoint("e", "[::1]:5") == ("::1", 5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "127.0.0.1:4001",
+        "/ip4/127.0.0.1/tcp/4001",
+        "/ip4/300.0.0.1/tcp/4001" + PEER[23:],
+        "/ip4/127.0.0.1/udp/4001" + PEER[23:],
+        PEER.replace("4001", "70000"),
+        PEER[:-1] + "0",
+        PEER + "/p2p-circuit",
+        "/dns4/a b/tcp/1" + PEER[23:],
+    ],
+)
+def test_a_bad_bootstrap_address(text):
+    with pytest.raises(Misconfigured) as caught:
+        config.check_address("bootstrap", text, peer=True)
+    assert caught.value.field == "bootstrap"
+
+
+@pytest.mark.parametrize("name", ["main", "testnet4", "signet"])
+def test_public_networks_are_not_served_yet(name):
+    with pytest.raises(Misconfigured, match="bonded"):
+        config.check_tradable(NETWORKS[name])
+
+
+@pytest.mark.parametrize("name", ["sandbox", "regtest"])
+def test_private_networks_are_served(name):
+    config.check_tradable(NETWORKS[name])
