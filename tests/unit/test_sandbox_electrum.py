@@ -165,6 +165,20 @@ async def test_a_payment_is_told_seen_confirmed_and_proven() -> None:
         assert await client.call("blockchain.scripthash.unsubscribe", NAME) is False
 
 
+async def test_a_status_that_did_not_change_is_not_told_again() -> None:
+    async with serving() as (_, _, port):
+        client = await connect(port)
+        await client.call("sandbox.fund", SOMEONE.hex(), M)
+        await client.call("blockchain.scripthash.subscribe", NAME)
+        await client.call("sandbox.congest", 900_000)
+        await client.call("sandbox.mine", 1)  # the payment waits
+        await client.call("server.ping")
+        assert client.notices == []
+        await client.call("sandbox.congest", 0)
+        await client.call("sandbox.mine", 1)
+        assert [await client.notice()]
+
+
 async def test_a_reorg_is_told_and_the_payment_waits_again() -> None:
     async with serving() as (box, _, port):
         client = await connect(port)

@@ -87,14 +87,17 @@ def test_bytes_that_are_no_transaction_are_refused(box: Sandbox) -> None:
 
 
 def test_locks_open_at_their_height_and_time_and_not_before(box: Sandbox) -> None:
-    a, b, c = coins(box, 3)
+    a, b, c, d = coins(box, 4)
     at_height = make([a], [M - 1000], locktime=box.height + 1)
     at_time = make([b], [M - 1000], locktime=box.chain.time + DAY)
     relative = make([c], [M - 1000], sequence=0x400000 | DAY // 512)
+    two_deep = make([d], [M - 1000], sequence=2)
+    assert offer(box, two_deep) == "non-BIP68-final"
     assert {offer(box, t) for t in (at_height, at_time)} == {"non-final"}
     assert offer(box, relative) == "non-BIP68-final"
     box.mine(1)
     assert offer(box, at_height) == "accepted"
+    assert offer(box, two_deep) == "accepted"
     box.mine(12, step=DAY)  # the median moves, not the tip alone
     assert offer(box, at_time) == "accepted"
     assert offer(box, relative) == "accepted"
@@ -176,7 +179,7 @@ def test_congestion_leaves_cheap_ones_waiting_unless_a_child_pays(box: Sandbox) 
 
 def test_every_entry_was_checked_against_its_real_previous_outputs(box: Sandbox) -> None:
     """The log of the script checks, recomputed from the blocks."""
-    a, b = coins(box, 2)
+    (a,), (b,) = coins(box, 1), coins(box, 1, 2 * M)
     tx = make([a, b], [M], script=SOMEONE)
     offer(box, tx)
     offer(box, make([a], [M - 200], witness=(b"\x52",)))  # refused: must not count
