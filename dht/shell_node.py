@@ -16,12 +16,19 @@ from dht.endpoint import MAX_ADDRS, Peer, merge_peers
 from dht.harvest import Harvest, Lookup
 from dht.keys import distance
 from dht.records import Kinds, Record
-from dht.rpc import Ask
+from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
 from dht.shell_lookup import Crawl, Question
 from dht.shell_rpc import Calls
 from dht.store_records import RecordStore
-from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, PeerFault, Unreachable
+from p2pnode.base.errors import (
+    InvalidRecord,
+    LocalFault,
+    NodeError,
+    PeerFault,
+    StorageFault,
+    Unreachable,
+)
 from p2pnode.base.identity import Identity, dht_id
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness, Streams
@@ -32,11 +39,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PAGE_RECORDS: Final = 64  # read from the store for one answer
 MAX_PAGES: Final = 128  # of one peer in one lookup
 MAX_LIES: Final = 8  # bad records in one lookup before the peer is dropped
 MAINTAIN_EVERY: Final = 60.0
-MAINTAIN_ALONE: Final = 5.0  # while nobody answers
+MAINTAIN_ALONE: Final = 2.0  # while nobody answers
 SAVED_PEERS: Final = 64  # tried at a start, besides the seeds
 
 
@@ -73,8 +79,9 @@ class Dht:
         self._kinds.setdefault(address.KIND, address.validator(network))
         self._k = min(k, rpc.MAX_CONTACTS)
         self._store = RecordStore(database)
-        self._calls = Calls(streams, network.protocol("dht"), self._serve)
+        self._calls = Calls(streams, network.protocol("dht"))
         self._contacts = Contacts(self._calls, streams.node_id, self._k)
+        self._answers = Answers(streams, self._contacts, kinds, self._store, clock)
         self.table = self._contacts.table
         self._running = False
         self._seeds: tuple[Peer, ...] = ()
@@ -83,7 +90,7 @@ class Dht:
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Serve and maintain until cancelled; started once others may call."""
         async with trio.open_nursery() as nursery:
-            self._calls.start(nursery)
+            self._calls.start(nursery, self._answers.serve)
             self._contacts.start(nursery)
             self._running = True
             nursery.start_soon(self._maintain)
@@ -92,7 +99,8 @@ class Dht:
                 await trio.sleep_forever()
             finally:
                 self._running = False
-                self._store.save_peers(list(self.table), self._clock.now())
+                with suppress(StorageFault):  # they are a help at the next start, no more
+                    self._store.save_peers(list(self.table), self._clock.now())
 
     # ------------------------------------------------------------------ for the node
 
@@ -256,7 +264,7 @@ class Dht:
     async def _give(self, peer: Peer, record: Record) -> bool:
         """Tell whether the peer holds the record now. Raises Unreachable."""
         if peer.node_id == self._streams.node_id:
-            return self._store.put(record)
+            return self._keep(record)
         try:
             stored = await self._contacts.call(
                 peer, rpc.STORE, (record.kind, record.key, record.raw)
@@ -266,37 +274,12 @@ class Dht:
             return False
         return bool(stored == (1,))
 
-    # ------------------------------------------------------------------ answering
-
-    def _serve(self, peer: bytes, ask: Ask) -> Any:
-        """Answer a question. Raises InvalidRecord for one that cannot be answered."""
-        match ask.method:
-            case rpc.HELLO:
-                addrs = rpc.hello_args(ask.args)
-                self._contacts.greeted(Peer(peer, addrs))
-                return self._streams.addrs()
-            case rpc.PING:
-                return ()
-            case rpc.FIND_NODE:
-                return rpc.peers_out(self._closest(rpc.key_args(ask.args), peer))
-            case rpc.FIND_VALUE:
-                return self._serve_value(peer, *rpc.value_args(ask.args))
-            case rpc.STORE:
-                kind, key, raw = rpc.store_args(ask.args)
-                record = self._kinds.admit(kind, key, raw, self._clock.now())
-                return (int(self._store.put(record)),)
-            case _:
-                raise InvalidRecord("method", "is not known here")
-
-    def _serve_value(self, peer: bytes, kind: str, key: bytes, cursor: bytes) -> Any:
-        held = self._store.page(kind, key, cursor, self._clock.now(), PAGE_RECORDS)
-        named = [] if cursor else self._closest(key, peer)
-        raws = [(r.owner + r.id, r.raw) for r in held]
-        return rpc.page_out(named, raws, more=len(held) == PAGE_RECORDS)
-
-    def _closest(self, key: bytes, asker: bytes) -> list[Peer]:
-        near = self.table.closest(key, self._k + 1)
-        return [peer for peer in near if peer.node_id != asker][: self._k]
+    def _keep(self, record: Record) -> bool:
+        try:
+            return self._store.put(record)
+        except StorageFault as error:
+            log.warning("the DHT cannot store: %s", error)
+            return False
 
     # ------------------------------------------------------------------ upkeep
 
@@ -310,7 +293,7 @@ class Dht:
 
     async def _upkeep(self) -> None:
         self._store.purge(self._clock.now())
-        if not len(self.table) and self._seeds:
+        if not len(self.table):
             await self.join(self._seeds)
         await self.refresh(older=3600.0)
         for kind, (make, every, due) in list(self._published.items()):

@@ -27,7 +27,7 @@ from p2pnode.base.ports import Channel, Streams
 
 log = logging.getLogger(__name__)
 
-CALL_DEADLINE: Final = 1.5  # seconds for an answer
+CALL_DEADLINE: Final = 2.0  # seconds for an answer
 DIAL_DEADLINE: Final = 4.0  # seconds for a new stream: a cold dial takes 9 round trips
 MAX_OUTSTANDING: Final = 64  # questions under way on one stream
 MAX_LINKS: Final = 256  # streams we hold open
@@ -111,19 +111,20 @@ class _Link:
 class Calls:
     """Calls to peers and answers to theirs."""
 
-    def __init__(self, streams: Streams, protocol: str, serve: Serve) -> None:
+    def __init__(self, streams: Streams, protocol: str) -> None:
         self._streams = streams
         self._protocol = protocol
-        self._serve = serve
+        self._serve: Serve | None = None
         self._nursery: trio.Nursery | None = None
         self._links: OrderedDict[bytes, _Link] = OrderedDict()
         self._opening: dict[bytes, trio.Lock] = {}
         self._inbound: Counter[bytes] = Counter()
         self._quota: dict[bytes, tuple[float, float]] = {}  # tokens, when counted
 
-    def start(self, nursery: trio.Nursery) -> None:
-        """Begin to answer; links live in `nursery`."""
+    def start(self, nursery: trio.Nursery, serve: Serve) -> None:
+        """Begin to answer with `serve`; links live in `nursery`."""
         self._nursery = nursery
+        self._serve = serve
         self._streams.serve(self._protocol, self.answer, limit=rpc.FRAME_LIMIT)
 
     def addrs_of(self, node_id: bytes) -> tuple[str, ...]:
@@ -221,6 +222,8 @@ class Calls:
                 del self._inbound[peer]
 
     def _answer(self, peer: bytes, ask: Ask) -> Answer:
+        if self._serve is None:
+            return Answer(ask.id, (), "is not running")
         try:
             return Answer(ask.id, self._serve(peer, ask))
         except InvalidRecord as error:

@@ -90,13 +90,12 @@ class Libp2pStreams:
             raise Unreachable(f"{peer.hex()[:16]}: {error}") from None
 
     async def _on_live(self, peer: bytes, protocol: str, limit: int) -> Libp2pChannel | None:
-        """Try the connections we hold; one that stays silent is stale and is dropped."""
+        """Try the connections we hold; one that stays silent is not tried again."""
         for connection in reversed(self._connections.get(peer, []).copy()):
             try:
                 return await connection.open(protocol, limit)
             except Unreachable:
-                self._forget(connection)
-                connection.kill()
+                self._forget(connection)  # its watch ends it, unless its peer was only slow
         return None
 
     async def _dial(self, peer: bytes, addrs: Sequence[str]) -> Connection:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 NEGOTIATE_DEADLINE: Final = 2.0  # seconds to agree on a stream's protocol
 WRITE_DEADLINE: Final = 10.0  # seconds for the socket to take one Yamux frame
+SILENCE_DEADLINE: Final = 100.0  # seconds without a byte; Yamux pings every 30 to 40
 HANDSHAKE_BYTES: Final = 64 * 1024  # what a stranger may send before Yamux runs
 MAX_STREAMS: Final = 256  # open streams of one connection
 MAX_BUFFERED: Final = 8 * 1024 * 1024  # unread bytes of one connection
@@ -55,11 +56,13 @@ class _Socket(TrioTCPStream):  # type: ignore[misc]
     """A TCP stream that a stranger may feed only `allowance` bytes before he is known."""
 
     allowance: float = HANDSHAKE_BYTES
+    heard = 0.0  # when the peer last sent anything
 
     async def read(self, n: int | None = None) -> bytes:
         """Read like the base class. Raises ConnectionClosedError beyond the allowance."""
         data = bytes(await super().read(n))
         self.allowance -= len(data)
+        self.heard = trio.current_time()
         if self.allowance < 0:
             raise ConnectionClosedError("too many bytes before the handshake ended")
         return data
@@ -86,9 +89,9 @@ class _BoundedYamux(yamux.Yamux):  # type: ignore[misc]
 class Connection:
     """A live connection; `run` owns its tasks and ends them all."""
 
-    def __init__(self, tcp: trio.SocketStream, muxed: Any, peer: bytes) -> None:
+    def __init__(self, socket: _Socket, muxed: Any, peer: bytes) -> None:
         self.peer = peer
-        self._tcp = tcp
+        self._socket = socket
         self._muxed = muxed
         self._nursery: trio.Nursery | None = None
 
@@ -99,7 +102,7 @@ class Connection:
 
     def kill(self) -> None:
         """Close the socket at once; everything on it ends by itself."""
-        self._tcp.socket.close()
+        self._socket.stream.socket.close()
 
     async def run(
         self,
@@ -111,6 +114,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._muxed.start)
+                nursery.start_soon(self._watch)
                 await self._muxed.event_started.wait()
                 task_status.started()
                 while self.streams <= MAX_STREAMS:
@@ -122,6 +126,12 @@ class Connection:
                 nursery.cancel_scope.cancel()
         finally:
             self.kill()
+
+    async def _watch(self) -> None:
+        """End a connection whose peer has fallen silent: Yamux pings, so the living speak."""
+        while (late := self._socket.heard + SILENCE_DEADLINE) > trio.current_time():
+            await trio.sleep_until(late)
+        self.kill()
 
     def channel(self, stream: Any, limit: int) -> Libp2pChannel:
         """Return a framed channel on a negotiated stream. Raises Unreachable."""
@@ -181,4 +191,4 @@ class Handshake:
         await self._muxers.select(secured, peer is not None)
         socket.allowance = float("inf")
         muxed = _BoundedYamux(secured, secured.get_remote_peer(), peer is not None)
-        return Connection(tcp, muxed, node_id)
+        return Connection(socket, muxed, node_id)

@@ -244,6 +244,18 @@ async def test_a_peer_that_ignores_flow_control_loses_the_connection(monkeypatch
         await works_for(a, b)
 
 
+async def test_a_connection_gone_silent_is_ended_and_a_living_one_is_not(monkeypatch):
+    monkeypatch.setattr(transport_secure, "SILENCE_DEADLINE", 0.8)  # the first ping goes after 0.5
+    async with pair() as (a, b):
+        await works_for(a, b)
+        await trio.sleep(0.9)
+        assert a.connected() == (b.node_id,)
+        for connections in b._connections.values():
+            for connection in connections:
+                connection._muxed._write_lock.acquire_nowait()  # b says nothing any more
+        await until(lambda: not a.connected(), 3)
+
+
 async def test_a_protocol_nobody_serves_is_said_so_and_the_connection_stays():
     async with pair() as (a, b):
         await works_for(a, b)
