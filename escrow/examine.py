@@ -35,7 +35,7 @@ from escrow.payloads import (
     Witness,
 )
 from escrow.payout import Split, check_split, release
-from escrow.settlement import may_complete
+from escrow.settlement import NotYet, may_complete
 from escrow.transcript import check_signed
 from p2pnode.base.errors import InvalidRecord, PeerFault
 from p2pnode.base.transaction import Outpoint
@@ -97,7 +97,7 @@ class World:
     own_rate: int | None  # our fee estimate, sat/vB
     is_ours: Callable[[bytes], bool]  # a script of our wallet
     is_busy: Callable[[Outpoint], bool]  # declared in another trade that lives
-    check_account: Callable[[bytes, bytes], None]  # disclosure, account hash
+    check_account: Callable[[bytes, bytes, str], None]  # disclosure, account hash, method
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,8 @@ def check_sender(message: Message, facts: Facts) -> None:
 
 def check_seen(message: Message, facts_messages: tuple[Message, ...], me: bytes) -> None:
     """Check that `seen` names one of our messages to the sender and never falls."""
-    ours = [ZERO] + [m.id for m in facts_messages if m.sender == me]
+    told = (m.id for m in facts_messages if m.sender == me and m.recipient == message.sender)
+    ours = [ZERO, *told]
     before = [m.seen for m in facts_messages if m.sender == message.sender]
     if message.seen not in ours:
         raise PeerFault("seen: names no message that we sent")
@@ -157,9 +158,8 @@ def examine(message: Message, payload: Payload, facts: Facts, world: World) -> E
         case Account():
             buyer = message.sender == facts.buyer
             contract = facts.contract
-            world.check_account(
-                payload.disclosure, contract.account_hash_b if buyer else contract.account_hash_s
-            )
+            account_hash = contract.account_hash_b if buyer else contract.account_hash_s
+            world.check_account(payload.disclosure, account_hash, contract.method)
         case Ack():
             mine = facts.one(facts.me, Kind.ACCOUNT)
             if mine is None or payload.account_id != mine.id:
@@ -231,6 +231,8 @@ def _page(payload: Page, message: Message, facts: Facts) -> tuple[ArbiterRecord,
 def _inputs(payload: Inputs, message: Message, facts: Facts, world: World) -> None:
     if len(facts.all(message.sender, Kind.INPUTS)) > 1:
         raise InvalidRecord("inputs", "were declared before")
+    if above := [i.height for i in payload.inputs if i.height > world.tip_height]:
+        raise NotYet(f"inputs: lie in block {max(above)}, which our chain has not reached")
     check_inputs(
         payload.inputs,
         merkle_root=world.merkle_root,

@@ -68,7 +68,7 @@ class Desk(Protocol):
         """Return the account that our offer names, under a fresh salt."""
         ...
 
-    def check(self, disclosure: bytes, account_hash: bytes) -> None:
+    def check(self, disclosure: bytes, account_hash: bytes, method: str) -> None:
         """Check a peer's disclosure against the contract. Raises InvalidRecord."""
         ...
 

@@ -120,6 +120,9 @@ class Inbox:
 
     def _open_case(self, message: Message) -> None:
         world = self._world
+        tip = world.chain.tip().height
+        if message.tip_height > tip:
+            raise NotYet(f"tip_height: {message.tip_height} is above our chain's {tip}")
         contract, papers = check_dispute(message, world.me, world.chain.block_hash)
         if world.keys.arbiter_key(contract.seed, contract.bond_a).public != contract.key_a:
             raise InvalidRecord("key_a", "is not this arbiter's key of that draw")

@@ -24,9 +24,10 @@ from escrow.draw import (
 )
 from escrow.facts import Own
 from escrow.messages import ZERO, Message
-from escrow.model import Aborted, Drawing, Taking
+from escrow.model import Aborted, Contracting, Drawing, Taking
 from escrow.needs import Disclosure, Registry
 from escrow.payloads import Draw, Part, Refuse, Take
+from escrow.settlement import NotYet
 from escrow.shell_trades import Trades
 from escrow.store_journal import TRADER
 from escrow.terms import Terms, deposit
@@ -38,6 +39,7 @@ FEE_TARGET: Final = 3  # blocks
 PRIVATE_RATE: Final = 2  # sat/vB where a private chain gives no estimate
 FEE_MARGIN_WU: Final = 8 * 272 + 500  # weight that a side pays for at the most
 REFRESH_S: Final = 30
+MAX_OPENING: Final = 16  # trades that others begin here at a time
 
 
 class Opening:
@@ -99,10 +101,11 @@ class Opening:
             )
 
     async def _part(self, trade_id: bytes, account: Disclosure) -> Part:
+        spare = self._world.journal.take_spare_script()
         return Part(
             escrow_key=self._world.keys.escrow_key(trade_id).public,
             backup_key=b"",
-            script=await self._world.purse.fresh_script(),
+            script=spare or await self._world.purse.fresh_script(),
             account_hash=account.account_hash,
         )
 
@@ -166,6 +169,8 @@ class Opening:
         work = wire.leading_zero_bits(work_of(world.network, take, message.sender, take.work))
         if work < world.network.take_bits:
             raise InvalidRecord("work", f"has {work} zero bits of {world.network.take_bits}")
+        if self._opening_now() >= MAX_OPENING:
+            raise NotYet("too many trades are beginning here at once")
         terms = world.desk.terms(take.offer_hash)
         if terms is None:
             raise PeerFault("offer_hash: is no current offer of this node")
@@ -202,6 +207,10 @@ class Opening:
             terms=wire.pack(terms.array()),
             own=wire.pack(own.array()),
         )
+
+    def _opening_now(self) -> int:
+        rows = self._world.journal.rows(TRADER)
+        return sum(isinstance(r.state, (Drawing, Contracting)) for r in rows)
 
     def _check_anchor(self, take: Take) -> None:
         chain = self._world.chain

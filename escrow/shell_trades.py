@@ -202,6 +202,8 @@ class Trades:
                 world.desk.reserve(facts.terms.offer_hash, trade_id)
             if isinstance(state, (Aborted, Void)):
                 world.desk.release(facts.terms.offer_hash, trade_id)
+        if isinstance(state, Aborted):
+            world.journal.spare_script(facts.own.part.script)
         if isinstance(state, ENDED):
             world.locks.unlock(trade_id)
             world.journal.free_coins(trade_id)

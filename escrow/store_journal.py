@@ -53,6 +53,9 @@ _SCRIPTS: Final = (
     ) STRICT;
     CREATE TABLE declared_coin (
         outpoint BLOB PRIMARY KEY, trade_id BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE spare_script (
+        script BLOB PRIMARY KEY
     ) STRICT
     """,
 )
@@ -255,6 +258,21 @@ class Journal:
             "SELECT trade_id FROM declared_coin WHERE outpoint = ?", outpoint.wire()
         )
         return row is not None and row["trade_id"] != trade_id
+
+    def spare_script(self, script: bytes) -> None:
+        """Keep the payout script of a trade that came to nothing, to be used again.
+
+        Else a flood of TAKEs would push our addresses beyond what a restored wallet looks at.
+        """
+        self.database.run("INSERT OR IGNORE INTO spare_script VALUES (?)", script)
+
+    def take_spare_script(self) -> bytes | None:
+        """Return a payout script to use again, once, or None."""
+        row = self.database.one("SELECT script FROM spare_script LIMIT 1")
+        if row is None:
+            return None
+        self.database.run("DELETE FROM spare_script WHERE script = ?", row["script"])
+        return bytes(row["script"])
 
     # -- arbiters' records
 

@@ -85,8 +85,9 @@ class Terms(Fields):
 
 
 def deposit(basis_points: int, amount_sat: int) -> int:
-    """Return a deposit in satoshi, rounded up, never under a tenth or 10,000 sat."""
-    return max(-(-amount_sat * basis_points // 10_000), -(-amount_sat // 10), 10_000)
+    """Return a deposit in satoshi, rounded up: a tenth (10,000 sat) at least, half at most."""
+    wanted = max(-(-amount_sat * basis_points // 10_000), -(-amount_sat // 10), 10_000)
+    return min(wanted, amount_sat // 2)
 
 
 def build_contract(

@@ -24,7 +24,7 @@ from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
 from orderbook.store_offers import OfferState
 from p2pnode.base import wire
-from p2pnode.base.errors import LocalFault, NotFound
+from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.networks import Network
 from p2pnode.base.transaction import Outpoint
 
@@ -153,9 +153,11 @@ class OfferDesk:
         _, own = self._book.own_version(offer_hash)
         return disclosure(self._accounts.get(own.account_id), self._network, salt)
 
-    def check(self, raw: bytes, account_hash: bytes) -> None:
+    def check(self, raw: bytes, account_hash: bytes, method: str) -> None:
         """Check a peer's disclosure against the contract. Raises InvalidRecord."""
-        check_disclosure(wire.unpack("disclosure", raw, limit=4096), account_hash, self._network)
+        array = wire.unpack("disclosure", raw, limit=4096)
+        if check_disclosure(array, account_hash, self._network)[0] != method:
+            raise InvalidRecord("disclosure", f"is not an account of {method}")
 
     def reserve(self, offer_hash: bytes, trade_id: bytes) -> None:
         """Take our offer out of the book. Raises LocalFault if another trade has it."""
