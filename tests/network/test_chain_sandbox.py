@@ -95,7 +95,9 @@ async def test_a_reorg_that_confirms_it_at_the_same_height_needs_a_new_proof() -
         old = await r.chain.proof(tx.txid, height)
         r.reorg(1, txs=[tx.serialize()])
         await caught_up(r)
+        r.relay.asked.clear()
         await r.depth(SCRIPT, height)
+        assert "blockchain.transaction.get_merkle" in r.relay.asked  # the old proof is void
         branch, position = await r.chain.proof(tx.txid, height)
         assert (branch, position) != old
         assert root_from_branch(tx.txid, branch, position) == r.chain.merkle_root(height)

@@ -110,14 +110,24 @@ def unknown_coin(j: Joint) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [value, script, peers_claim_on_our_coin, peers_input, nothing, beyond, below, unknown_coin],
+    ("spoil", "words"),
+    [
+        (value, "input 1 differs from the coin on our chain"),
+        (script, "input 1 differs from the coin on our chain"),
+        (peers_claim_on_our_coin, "input 1 is a coin of ours that was not ours to give"),
+        (peers_input, "input 2 is no coin of ours"),
+        (unknown_coin, "input 0 is no coin of ours"),
+        (nothing, "does not have the inputs"),
+        (beyond, "does not have the inputs"),
+        (below, "does not have the inputs"),
+    ],
 )
-async def test_a_wrong_input_is_refused_before_anything_is_signed(spoil: Any) -> None:
+async def test_a_wrong_input_is_refused_before_anything_is_signed(spoil: Any, words: str) -> None:
     async def check(j: Joint) -> None:
         only = spoil(j)
-        with pytest.raises(InvalidRecord, match="psbt"):
+        with pytest.raises(InvalidRecord, match=words) as caught:
             j.ours.wallet.sign_psbt(j.text(), only)
+        assert caught.value.field == "psbt"
 
     await joint(check)
 
@@ -148,7 +158,7 @@ def _first_map(raw: bytes) -> int:
 async def test_any_sighash_but_all_is_refused(sighash: int) -> None:
     async def check(j: Joint) -> None:
         text = with_field(j.text(), b"\x03", sighash.to_bytes(4, "little"))
-        with pytest.raises(InvalidRecord, match="psbt"):
+        with pytest.raises(InvalidRecord, match="input 0 asks for another sighash"):
             j.ours.wallet.sign_psbt(text, [0, 1])
         fine = with_field(j.text(), b"\x03", b"\1\0\0\0")
         assert j.ours.wallet.sign_psbt(fine, [0, 1])
