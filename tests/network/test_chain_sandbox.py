@@ -291,3 +291,20 @@ async def test_a_script_funded_in_one_block_by_many() -> None:
             assert all(parse_transaction("tx", s.raw).txid == s.txid for s in seen)
 
         await eventually(all_there)
+
+
+async def test_after_a_reconnect_a_waiter_is_told_without_asking() -> None:
+    async with rig() as r:
+        await r.chain.watch(SCRIPT)
+        for connection in list(r.server._connections):
+            await trio.aclose_forcefully(connection._stream)
+
+        async def back() -> None:
+            assert r.relay.connections == 2
+            assert r.chain.connected
+
+        await eventually(back)
+        with trio.fail_after(PATIENCE):
+            await r.chain.changed()  # the reconnect itself
+            r.fund(SCRIPT, 50_000)  # a payment alone: no block comes with it
+            await r.chain.changed()
