@@ -1,5 +1,8 @@
 """The chain's view through a real socket: blocks, payments, reorgs, reconnects, several waiters."""
 
+import json
+from typing import Any
+
 import pytest
 import trio
 from chain_kit import NET, OTHER, PATIENCE, SCRIPT, Rig, double_spend, eventually, rig
@@ -8,7 +11,7 @@ from escrow.backend_electrum import ElectrumChain
 from p2pnode.app.sandbox.server import ElectrumServer
 from p2pnode.base.clock import SystemClock
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, Unreachable
-from p2pnode.base.transaction import parse_transaction, root_from_branch
+from p2pnode.base.transaction import parse_transaction, root_from_branch, scripthash
 
 
 def same_tip(r: Rig, chain: ElectrumChain | None = None) -> None:
@@ -308,3 +311,21 @@ async def test_after_a_reconnect_a_waiter_is_told_without_asking() -> None:
             await r.chain.changed()  # the reconnect itself
             r.fund(SCRIPT, 50_000)  # a payment alone: no block comes with it
             await r.chain.changed()
+
+
+async def test_a_notice_that_overtakes_the_older_answer_wins() -> None:
+    async with rig() as r:
+        tx = r.fund(SCRIPT, 50_000)
+        subscribe = "blockchain.scripthash.subscribe"
+
+        def twist(method: str, message: dict[str, Any]) -> dict[str, Any] | bytes:
+            if method != subscribe or "id" not in message:
+                return message
+            name = scripthash(SCRIPT)
+            notice = {"method": subscribe, "params": [name, message["result"]]}
+            older = message | {"result": None}  # as it was before the payment
+            return b"".join(json.dumps(m).encode() + b"\n" for m in (notice, older))
+
+        r.relay.twist = twist
+        assert [s.txid for s in await r.chain.sightings(SCRIPT)] == [tx.txid]
+        assert r.relay.lies == 1

@@ -330,3 +330,32 @@ async def test_nothing_secret_is_shown() -> None:
     with pytest.raises(InvalidRecord, match="words") as caught:
         Purse.__init__(Purse.__new__(Purse), r, words="secret words that are no phrase")
     assert "secret" not in str(caught.value)
+
+
+async def test_a_reorg_while_the_wallet_reads_makes_it_read_again() -> None:
+    """Half of the old chain and half of the new one must never become one view."""
+    async with rig() as r:
+        purse = Purse(r)
+        r.fund(purse.wallet.script_for_payout(), COIN)
+        r.mine()
+        await purse.holds(COIN)
+        look, reads = r.chain.sightings, 0
+
+        async def moving(script: bytes) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == 1:
+                old = await look(script)
+                r.reorg(1)
+
+                async def followed() -> None:
+                    assert r.chain.tip().hash == r.box.chain.tip
+
+                await eventually(followed)
+                return old
+            return await look(script)
+
+        r.chain.sightings = moving  # type: ignore[method-assign]
+        await purse.wallet.sync()
+        balance = purse.wallet.balance()
+        assert (balance.confirmed, balance.pending) == (0, COIN)
