@@ -56,6 +56,9 @@ _WHO: Final[dict[Kind, frozenset[str]]] = {
 }
 
 
+_AGAIN: Final = frozenset({Kind.GET, Kind.PAGE})  # every other kind is said once in a trade
+
+
 class Bench(Protocol):
     """Keys and second opinions of one trade. Raises PeerFault for a peer's bad signature."""
 
@@ -120,6 +123,12 @@ def check_sender(message: Message, facts: Facts) -> None:
         raise PeerFault(f"{message.kind.name} is not for {message.sender.hex()[:16]}… to say")
 
 
+def check_once(message: Message, facts: Facts) -> None:
+    """Check that the sender says this for the first time; `facts` hold it as the last."""
+    if message.kind not in _AGAIN and len(facts.all(message.sender, message.kind)) > 1:
+        raise PeerFault(f"{message.kind.name} was said before")
+
+
 def check_seen(message: Message, facts_messages: tuple[Message, ...], me: bytes) -> None:
     """Check that `seen` names one of our messages to the sender and never falls."""
     told = (m.id for m in facts_messages if m.sender == me and m.recipient == message.sender)
@@ -140,6 +149,7 @@ def examine(message: Message, payload: Payload, facts: Facts, world: World) -> E
 
     """
     check_sender(message, facts)
+    check_once(message, facts)
     match payload:
         case Draw():
             _draw(payload, facts, world)
@@ -152,7 +162,7 @@ def examine(message: Message, payload: Payload, facts: Facts, world: World) -> E
                 raise PeerFault("CONTRACT came before the records that we asked for")
             check_signed(facts.contract, message, "CONTRACT")
         case Inputs():
-            _inputs(payload, message, facts, world)
+            _inputs(payload, facts, world)
         case Witness():
             return Examined(final=_witness(payload, message, facts, world))
         case Account():
@@ -228,9 +238,7 @@ def _page(payload: Page, message: Message, facts: Facts) -> tuple[ArbiterRecord,
     return records
 
 
-def _inputs(payload: Inputs, message: Message, facts: Facts, world: World) -> None:
-    if len(facts.all(message.sender, Kind.INPUTS)) > 1:
-        raise InvalidRecord("inputs", "were declared before")
+def _inputs(payload: Inputs, facts: Facts, world: World) -> None:
     if above := [i.height for i in payload.inputs if i.height > world.tip_height]:
         raise NotYet(f"inputs: lie in block {max(above)}, which our chain has not reached")
     check_inputs(
@@ -285,9 +293,6 @@ def _released(message: Message, payload: Received | Forward, facts: Facts, world
 
 
 def _words(message: Message, facts: Facts) -> None:
-    once = {Kind.PAID, Kind.NOT_PAID, Kind.REFUSE, Kind.ABORT}
-    if message.kind in once and len(facts.all(message.sender, message.kind)) > 1:
-        raise PeerFault(f"{message.kind.name} was said before")
     if message.kind is Kind.PAID:
         if facts.one(message.sender, Kind.NOT_PAID):
             raise PeerFault("PAID after NOT_PAID")

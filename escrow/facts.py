@@ -109,6 +109,21 @@ class Facts:
         """Return the ids of listed records that we do not hold, ascending."""
         return tuple(sorted(self.listed_ids() - self.records.keys()))
 
+    def to_ask(self) -> tuple[bytes, ...]:
+        """Return the ids of listed records to ask the peer for, ascending.
+
+        The maker asks once for all that the taker lists and he does not, known here or not:
+        so both sides know, from the messages alone, when the maker has every record.
+        """
+        wanted = set(self.lacking())
+        if self.me == self.maker:
+            mine, theirs = self._listed(self.me), self._listed(self.peer)
+            asked = chain.from_iterable(
+                Get.from_wire(m.payload).ids for m in self.all(self.me, Kind.GET)
+            )
+            wanted |= {i for _, i in theirs} - {i for _, i in mine} - set(asked)
+        return tuple(sorted(wanted))
+
     def listed_ids(self) -> frozenset[bytes]:
         """Return the record ids of both lists as far as they are known: ours from the start."""
         theirs = chain(self._listed(self.maker), self._listed(self.taker), self.own.listed)

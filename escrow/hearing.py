@@ -40,6 +40,7 @@ from p2pnode.base.networks import Network
 from p2pnode.base.transaction import Outpoint
 
 UNUSED_BLOCKS: Final = 144  # a forwarded release that nobody completes may then be ruled by
+MAX_HEARD: Final = 30  # messages of one trader that a case keeps
 
 Step = tuple[State, tuple[Send, ...]]
 
@@ -95,6 +96,10 @@ class Case:
                 said.append(Statement.from_wire(m.payload).statement)
         return "\n".join(said)
 
+    def said(self, trader: bytes) -> int:
+        """Return how many messages a trader has sent us."""
+        return sum(m.sender == trader for m in self.messages)
+
     @property
     def both_heard(self) -> bool:
         """Tell whether both traders have made a statement."""
@@ -108,11 +113,11 @@ class Case:
 
 
 def open_case(case: Case, dispute: Message, mtp: int) -> Step:
-    """Return the first state of a case and the NOTICE to both traders."""
+    """Return the first state of a case, the NOTICE to both traders, and what R4 forwards."""
     words = Dispute.from_wire(dispute.payload).statement
     notice = Notice(dispute_id=dispute.id, opener=dispute.sender, statement=words)
     traders = (case.contract.buyer, case.contract.seller)
-    return Noticed(mtp), tuple(Send(t, notice) for t in traders)
+    return Noticed(mtp), (*(Send(t, notice) for t in traders), *_forward(case))
 
 
 def step(state: State, event: Event, case: Case) -> Step:
@@ -126,6 +131,8 @@ def step(state: State, event: Event, case: Case) -> Step:
     match state, event:
         case ((Noticed() | Hearing() | RuledCase()), ChainView()):
             return _on_chain(state, event, case)
+        case _, ReceivedEvent(message) if case.said(message.sender) > MAX_HEARD:
+            raise PeerFault(f"a case hears {MAX_HEARD} messages of one trader and no more")
         case ((Noticed(mtp) | Hearing(mtp)), ReceivedEvent(message)) if message.kind in {
             Kind.STATEMENT,
             Kind.DISPUTE,
@@ -162,6 +169,9 @@ def duties(state: State, case: Case) -> tuple[Duty, ...]:
 def _on_chain(state: State, view: ChainView, case: Case) -> Step:
     if view.spend and view.depth_of(view.spend) >= FINAL_DEPTH:
         return ClosedCase(view.spend.txid), ()
+    conflict = None if view.funding_height else view.conflict
+    if conflict and view.depth_of(conflict) >= FINAL_DEPTH:
+        return ClosedCase(conflict.txid), ()  # void: there is nothing to rule on
     if isinstance(state, Noticed) and view.mtp >= state.mtp + case.contract.reply_s:
         return Hearing(state.mtp), ()
     return state, ()

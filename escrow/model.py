@@ -145,7 +145,7 @@ class RuledCase(State):
 
 @dataclass(frozen=True, slots=True)
 class ClosedCase(State):
-    """A spend of the escrow is 6 deep."""
+    """A spend of the escrow is 6 deep, or one that voids its funding."""
 
     txid: bytes
 

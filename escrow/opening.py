@@ -34,6 +34,7 @@ from escrow.model import (
     Tick,
 )
 from escrow.payloads import PAGE_RECORDS, Abort, Get, Page, Refuse, Reveal
+from escrow.settlement import NotYet
 from p2pnode.base.errors import LocalFault, PeerFault
 
 OPENING_S: Final = 60  # from one step to the next until the contract is signed
@@ -48,6 +49,7 @@ def step(state: State, event: Event, facts: Facts, now: int) -> Step:
     """Return the state after `event` and what to send; a raise leaves the state as it is.
 
     Raises:
+        NotYet: right, but our chain has not caught up.
         PeerFault: the message has no place here.
         LocalFault: our user asked for what this state refuses.
 
@@ -102,7 +104,7 @@ def _received(
             return _judge_and_reveal(facts, now)
         case Drawing(), Kind.PAGE if facts.me == facts.taker:
             return _judge_and_reveal(facts, now)
-        case Drawing(), Kind.PAGE | Kind.REVEAL if facts.me == facts.maker:
+        case Drawing(), Kind.PAGE | Kind.REVEAL if _revealed(facts):
             return _gather(facts, Contracting(now), now)
         case Contracting(), Kind.CONTRACT if facts.one(facts.me, Kind.CONTRACT):
             return Funding(now), ()
@@ -114,24 +116,34 @@ def _received(
             return (Broadcast(event.final) if event.final else state), ()
         case Funding(), Kind.WITNESS:
             return state, ()  # we are respending: whichever confirms decides
+        case Funding(), _ if kind >= Kind.ACCOUNT:
+            raise NotYet(f"{kind.name} before our chain shows the funding")
         case _:
             raise PeerFault(f"{kind.name} has no place in {type(state).__name__}")
 
 
 def _serve(state: State, event: Received, facts: Facts) -> Step:
     ids = Get.from_wire(event.message.payload).ids
-    unknown = [i for i in ids if i not in facts.records]
-    if unknown:
-        raise PeerFault(f"GET asks for record {unknown[0].hex()[:16]}…, which we never listed")
+    listed, before = facts.listed_ids(), facts.all(facts.peer, Kind.GET)[:-1]
+    served = {i for m in before for i in Get.from_wire(m.payload).ids}
+    for i in ids:
+        if i not in listed or i not in facts.records:
+            raise PeerFault(f"GET asks for record {i.hex()[:16]}…, which we never listed")
+        if i in served:
+            raise PeerFault(f"GET asks for record {i.hex()[:16]}… again")
     page = Page(get_id=event.message.id, records=tuple(facts.records[i].wire() for i in ids))
     return state, (Send(facts.peer, page),)
 
 
 def _gather(facts: Facts, done: State, now: int) -> Step:
-    lacking = facts.lacking()
-    if lacking:
-        return Drawing(now), (Send(facts.peer, Get(ids=lacking[:PAGE_RECORDS])),)
+    if wanted := facts.to_ask():
+        return Drawing(now), (Send(facts.peer, Get(ids=wanted[:PAGE_RECORDS])),)
     return done, ()
+
+
+def _revealed(facts: Facts) -> bool:
+    """Tell whether we are the maker and hold the REVEAL; a PAGE before it answers nothing."""
+    return facts.me == facts.maker and facts.one(facts.taker, Kind.REVEAL) is not None
 
 
 def _judge_and_reveal(facts: Facts, now: int) -> Step:

@@ -42,7 +42,7 @@ from escrow.model import (
 from escrow.payloads import Account, Ack, Verdict
 from escrow.payloads import NotPaid as NotPaidWords
 from escrow.payloads import Paid as PaidWords
-from escrow.payout import Split, release
+from escrow.payout import Split, build_payout, payout_rates, release
 from p2pnode.base.errors import LocalFault, PeerFault
 from p2pnode.base.transaction import parse_transaction
 
@@ -50,6 +50,9 @@ FINAL_DEPTH: Final = 6
 FUND_MARGIN: Final = 6  # blocks before fund_by at which the buyer still sends an ACK
 
 USER_EVENTS: Final = (SayPaid, SayNotPaid, SayReceived, OpenDispute, MakeStatement)
+
+_FUNDED: Final = (Broadcast, Funded, Paid, Disputed, Releasing, Ruled, Closed)
+_LATE: Final = frozenset({Kind.WITNESS, Kind.ACCOUNT, Kind.ACK, Kind.NOT_PAID})
 
 Step = tuple[State, tuple[Send, ...]]
 
@@ -86,7 +89,9 @@ def step(state: State, event: Event, facts: Facts) -> Step:
             return state, (Send(facts.peer, payload),)
         case ((Funded() | Paid()), OpenDispute(payload)):
             return Disputed(), (Send(facts.contract.arbiter, payload),)
-        case Disputed(), OpenDispute():
+        case Releasing(b""), OpenDispute(payload) if _deserted(facts):
+            return state, (Send(facts.contract.arbiter, payload),)
+        case ((Disputed() | Releasing()), OpenDispute()) if _called(state, facts):
             raise LocalFault("a dispute is open already: add your words with `dispute answer`")
         case ((Disputed() | Releasing()), MakeStatement(payload)):
             if not facts.one(facts.contract.arbiter, Kind.NOTICE):
@@ -108,13 +113,9 @@ def on_chain(state: State, view: ChainView, facts: Facts) -> Step:
     contract = facts.contract
     if view.spend and view.depth_of(view.spend) >= FINAL_DEPTH:
         return Closed(view.spend.txid, outcome(view.spend.raw, state, contract)), ()
-    if (
-        view.conflict
-        and not view.funding_height
-        and view.depth_of(view.conflict) >= FINAL_DEPTH
-        and isinstance(state, (Funding, Broadcast))
-    ):
-        return Void(view.conflict.txid), ()
+    conflict = None if view.funding_height else view.conflict
+    if conflict and view.depth_of(conflict) >= FINAL_DEPTH:
+        return Void(conflict.txid), ()
     deep = view.funding_depth >= contract.depth
     match state:
         case Funding(signed_at=signed) if signed and view.funding_height is not None:
@@ -149,12 +150,18 @@ def _may_ack(view: ChainView, facts: Facts) -> bool:
 
 def outcome(raw: bytes, state: State, contract: Contract) -> str:
     """Name the split that a confirmed spend paid: released, ruled or other."""
-    paid = {o.script: o.value for o in parse_transaction("spend", raw).outputs}
+    spend = parse_transaction("spend", raw)
+    if len(spend.inputs) != 1:
+        return "other"
+    point = spend.inputs[0].outpoint
+    splits = {"released": release(contract)}
     if isinstance(state, Ruled):
-        return "ruled"
-    full = release(contract)
-    buyer = paid.get(contract.script_b, 0)
-    return "released" if 2 * buyer > full.buyer_sat and len(paid) <= 2 else "other"
+        splits["ruled"] = Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
+    for name, split in splits.items():
+        for rate in payout_rates(contract):
+            if build_payout(contract, point, split, rate).tx.txid == spend.txid:
+                return name
+    return "other"
 
 
 # ------------------------------------------------------------------ messages
@@ -162,18 +169,15 @@ def outcome(raw: bytes, state: State, contract: Contract) -> str:
 
 def _received(state: State, event: Received, facts: Facts) -> Step:
     kind = event.message.kind
-    waiting = isinstance(state, (Funding, Broadcast))
     match state, kind:
-        case Broadcast(), Kind.WITNESS:
-            return state, ()
-        case ((Broadcast() | Funded() | Disputed()), Kind.ACCOUNT):
-            return state, ()
-        case ((Broadcast() | Funded() | Disputed()), Kind.ACK | Kind.NOT_PAID):
-            return state, ()
         case Funded(), Kind.PAID:
             return Paid(), ()
-        case Disputed(), Kind.PAID:
-            return state, ()
+        case ((Disputed() | Releasing() | Ruled() | Closed()), Kind.PAID):
+            return state, ()  # it crossed what ended the wait for it
+        case Paid(), Kind.NOT_PAID:
+            raise PeerFault("NOT_PAID after PAID")
+        case _ if isinstance(state, _FUNDED) and kind in _LATE:
+            return state, ()  # the chain may be faster than the peer's messages
         case ((Funded() | Paid() | Disputed()), Kind.RECEIVED | Kind.FORWARD):
             return Releasing(event.final), ()
         case ((Releasing() | Closed() | Ruled()), Kind.RECEIVED | Kind.FORWARD):
@@ -183,22 +187,26 @@ def _received(state: State, event: Received, facts: Facts) -> Step:
         case ((Releasing() | Ruled() | Closed()), Kind.NOTICE):
             return state, ()
         case ((Disputed() | Releasing()), Kind.VERDICT):
-            return _ruled(state, event)
+            return _ruled(state, event, facts)
         case ((Ruled() | Closed()), Kind.VERDICT):
             return state, ()
         case ((Aborted() | Void()), Kind.ABORT):
             return state, ()
-        case _ if waiting and kind >= Kind.ACCOUNT:
+        case Broadcast(), _ if kind >= Kind.ACCOUNT:
             raise NotYet(f"{kind.name} before our chain shows the escrow deep enough")
         case _:
             raise PeerFault(f"{kind.name} has no place in {type(state).__name__}")
 
 
-def _ruled(state: State, event: Received) -> Step:
-    if isinstance(state, Releasing) and state.raw:
-        return state, ()  # we are broadcasting the release, which gives us no less
+def _ruled(state: State, event: Received, facts: Facts) -> Step:
     verdict = event.payload
     assert isinstance(verdict, Verdict)  # noqa: S101 - the kind said so
+    if isinstance(state, Releasing):
+        if state.raw:
+            return state, ()  # we are broadcasting the release, which gives us no less
+        # R2: he has said that he has the money, though RECEIVED is not signed yet
+        if verdict.seller_sat > facts.contract.dep_s and not facts.one(facts.me, Kind.RECEIVED):
+            return state, ()
     split = (verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat)
     return Ruled(*split, raw=event.final), ()
 
@@ -247,6 +255,21 @@ def _decline(state: State, note: str, facts: Facts) -> Step:
     if not isinstance(state, (Broadcast, Funded, Disputed)):
         raise LocalFault(f"a trade that is {type(state).__name__} does not allow this")
     return state, (Send(facts.peer, NotPaidWords(note=note)),)
+
+
+def _called(state: State, facts: Facts) -> bool:
+    """Tell whether the arbiter has been called, by us or by the peer."""
+    arbiter = facts.contract.arbiter
+    return (
+        isinstance(state, Disputed)
+        or facts.one(facts.me, Kind.DISPUTE) is not None
+        or facts.one(arbiter, Kind.NOTICE) is not None
+    )
+
+
+def _deserted(facts: Facts) -> bool:
+    """Seller: RECEIVED is signed and nobody completes it; the arbiter forwards it (R4)."""
+    return facts.one(facts.me, Kind.RECEIVED) is not None and not _called(Releasing(), facts)
 
 
 def _only(who: bytes, facts: Facts, what: str) -> None:

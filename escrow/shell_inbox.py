@@ -8,13 +8,16 @@ machine. A refusal leaves a log line that says what was refused, and nothing els
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
+from escrow.backend_bench import TradeBench
 from escrow.examine import Examined, World, check_seen, examine
 from escrow.hearing import Case, open_case
 from escrow.messages import ZERO, Kind, Message
 from escrow.model import Received
 from escrow.payloads import Payload, Take, decode
+from escrow.payloads import Received as Release
 from escrow.payout import release
 from escrow.settlement import NotYet
 from escrow.shell_opening import Opening
@@ -124,7 +127,8 @@ class Inbox:
         if message.tip_height > tip:
             raise NotYet(f"tip_height: {message.tip_height} is above our chain's {tip}")
         contract, papers = check_dispute(message, world.me, world.chain.block_hash)
-        if world.keys.arbiter_key(contract.seed, contract.bond_a).public != contract.key_a:
+        key = world.keys.arbiter_key(contract.seed, contract.bond_a)
+        if key.public != contract.key_a:
             raise InvalidRecord("key_a", "is not this arbiter's key of that draw")
         self._in_chain(message, ())
         case = Case(
@@ -134,7 +138,7 @@ class Inbox:
             messages=(message,),
             papers=papers,
         )
-        _ = case.outpoint  # both INPUTS are there and make a funding
+        _check_releases(case, papers, TradeBench(key, world.opinions))
         state, sends = open_case(case, message, world.chain.tip().mtp)
         ours = [
             (self._trades.sign(contract.trade_id, s.to, s.payload, (message,)), True) for s in sends
@@ -150,14 +154,14 @@ class Inbox:
         contract, papers = case_papers((*case.messages, message))
         if contract.wire() != case.contract.wire():
             raise InvalidRecord("contract", "is not this case's")
-        for paper in papers:
-            if paper.kind is Kind.RECEIVED:
-                signed = decode(paper.kind, paper.payload)
-                self._trades.bench(row).check_first(
-                    contract,
-                    case.outpoint,
-                    release(contract),
-                    contract.key_s,
-                    getattr(signed, "signature"),  # noqa: B009 - the kind says what it is
-                )
+        _check_releases(case, papers, self._trades.bench(row))
         self._trades.advance(row.trade_id, Received(message, payload))
+
+
+def _check_releases(case: Case, papers: Iterable[Message], bench: TradeBench) -> None:
+    """Check every release that the seller signed: a bad one is no paper. Raises PeerFault."""
+    contract, point = case.contract, case.outpoint  # both INPUTS are there and make a funding
+    for paper in papers:
+        if paper.kind is Kind.RECEIVED:
+            signature = Release.from_wire(paper.payload).signature
+            bench.check_first(contract, point, release(contract), contract.key_s, signature)

@@ -8,7 +8,7 @@ here decides anything: `opening`, `settlement`, `hearing` decide, `examine` comp
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
@@ -149,13 +149,15 @@ class Trades:
         if isinstance(row.state, ENDED) and not isinstance(event, Received):
             return row.state
         received = (event.message,) if isinstance(event, Received) else ()
+        learned = tuple(records)
         if row.role == TRADER:
-            facts = self.facts(row).having(*received)
+            known = {**self.records, **{r.id: r for r in learned}}
+            facts = replace(self.facts(row).having(*received), records=known)
             state, sends = trader_step(row.state, event, facts, self.world.clock.now())
         else:
             state, sends = hearing.step(row.state, event, self.case(row).having(*received))
         if (state, sends, received) != (row.state, (), ()):
-            self._commit(row, state, sends, event, tuple(records))
+            self._commit(row, state, sends, event, learned)
         return state
 
     def _commit(

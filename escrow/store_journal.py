@@ -18,7 +18,7 @@ from escrow.model import State
 from escrow.payout import Split
 from escrow.terms import Terms
 from p2pnode.base import wire
-from p2pnode.base.errors import LocalFault, StorageFault
+from p2pnode.base.errors import InvalidRecord, LocalFault, StorageFault
 from p2pnode.base.networks import Network
 from p2pnode.base.store import Database
 from p2pnode.base.transaction import Outpoint
@@ -27,6 +27,7 @@ TRADER: Final = "trader"
 ARBITER: Final = "arbiter"
 SEEN_S: Final = 30 * 86_400
 MAX_RECORDS: Final = 20_000
+MAX_STATE: Final = 1 << 20
 
 _SCRIPTS: Final = (
     """
@@ -88,11 +89,17 @@ def dump_state(state: State) -> tuple[str, int, bytes]:
 
 
 def load_state(name: str, version: int, body: bytes) -> State:
-    """Return the state that was saved. Raises StorageFault for an unknown one."""
+    """Return the state that was saved. Raises StorageFault for an unknown or damaged one."""
     kind = _STATES.get(name)
     if kind is None or version != kind.version:
         raise StorageFault(f"the journal holds state {name} version {version}, unknown here")
-    values: tuple[Any, ...] = wire.unpack("state", body, limit=1 << 20)
+    types = [f.type for f in fields(kind)]
+    try:
+        values: tuple[Any, ...] = wire.unpack("state", body, limit=MAX_STATE)
+    except InvalidRecord as error:
+        raise StorageFault(f"the journal's state {name} is damaged: {error}") from None
+    if [type(v) for v in values] != types:
+        raise StorageFault(f"the journal's state {name} is damaged: its fields are of other types")
     return kind(*values)
 
 

@@ -20,6 +20,7 @@ import trio
 
 from p2pnode.app.config import Settings
 from p2pnode.base.errors import Locked, NodeError, StorageFault
+from p2pnode.base.groups import fault_of
 from p2pnode.base.keystore import Keystore
 
 LOCK: Final = "lock"
@@ -41,20 +42,16 @@ def run(settings: Settings, open_keys: Callable[[], Keystore], ready: Callable[.
         configure_logging(settings.data_dir)
         try:
             return trio.run(partial(_main, settings, keystore, ready))
+        except NodeError as alone:
+            _log.error("the node ends: %s", alone)
+            raise
         except BaseExceptionGroup as group:
-            faults, bugs = group.split(NodeError)
-            if faults is None or bugs is not None:
+            fault = fault_of(group)
+            if fault is None:
                 _log.critical("the node ends: a bug", exc_info=group)
                 raise
-            fault = _first(faults)
             _log.error("the node ends: %s", fault)
             raise fault from None
-
-
-def _first(group: BaseExceptionGroup[NodeError]) -> NodeError:
-    """Return the fault that a nursery has wrapped, perhaps several times."""
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 async def _main(settings: Settings, keystore: Keystore, ready: Callable[..., None]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from escrow.arbiters import ArbiterRecord
 from escrow.contract import ACK_S, Contract
+from escrow.drawfile import draw_to_json
 from escrow.facts import Facts
 from escrow.hearing import Case
 from escrow.messages import Kind
@@ -24,7 +25,6 @@ from escrow.model import (
 from escrow.payloads import Account, Dispute, Statement, Verdict
 from escrow.script import escrow_address
 from escrow.store_journal import ARBITER, TRADER, Row
-from escrow.transcript import draw_to_json
 from orderbook.currencies import exponent
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from p2pnode.app.commands.frame import Session, common
-from p2pnode.base.errors import InvalidRecord, NodeError, StorageFault, Unreachable
+from p2pnode.base.errors import InvalidRecord, StorageFault
 
 
 @click.group()
@@ -58,7 +58,7 @@ def verify(session: Session, file: Path, electrum: str) -> None:
     \b
     p2pnode draw verify draw.json --electrum 127.0.0.1:50001
     """
-    from escrow.transcript import MAX_FILE, draw_from_json
+    from escrow.drawfile import MAX_FILE, draw_from_json
 
     try:
         with file.open("rb") as handle:
@@ -68,7 +68,7 @@ def verify(session: Session, file: Path, electrum: str) -> None:
     if len(raw) > MAX_FILE:
         raise InvalidRecord("file", f"is over {MAX_FILE} bytes")
     try:
-        value = json.loads(raw)
+        value = json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise InvalidRecord("file", "is not JSON") from None
     transcript = draw_from_json(value)
@@ -87,6 +87,16 @@ def verify(session: Session, file: Path, electrum: str) -> None:
     )
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object whose every line stands there once."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InvalidRecord(repr(name[:40]), "stands there twice")
+        found[name] = value
+    return found
+
+
 def _with_chain(transcript: Any, electrum: str) -> Any:
     """Connect to the chain server, verify, disconnect."""
     import trio
@@ -94,6 +104,7 @@ def _with_chain(transcript: Any, electrum: str) -> Any:
     from escrow.backend_electrum import ElectrumChain
     from p2pnode.app.config import endpoint
     from p2pnode.base.clock import SystemClock
+    from p2pnode.base.groups import one_fault
 
     host, port = endpoint("electrum", electrum)
 
@@ -101,17 +112,10 @@ def _with_chain(transcript: Any, electrum: str) -> Any:
         chain = ElectrumChain(host, port, transcript.network, SystemClock())
         async with trio.open_nursery() as nursery:
             await nursery.start(chain.run)
-            try:
-                chain.tip()  # says who is not there
-                drawn: Any = transcript.verify(chain.block_hash)
-            except NodeError as error:
-                drawn = error
+            chain.tip()  # says who is not there
+            drawn = transcript.verify(chain.block_hash)
             nursery.cancel_scope.cancel()
-        if isinstance(drawn, NodeError):
-            raise drawn
         return drawn
 
-    try:
+    with one_fault():
         return trio.run(main)
-    except* Unreachable as group:
-        raise group.exceptions[0] from None
