@@ -32,7 +32,7 @@ from escrow.shell_trades import Trades
 from escrow.store_journal import TRADER
 from escrow.terms import Terms, deposit
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault
+from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, Unreachable
 from p2pnode.base.units import fiat_for
 
 FEE_TARGET: Final = 3  # blocks
@@ -54,8 +54,11 @@ class Opening:
     # -- what both roles need
 
     async def own_rate(self) -> int | None:
-        """Return our fee estimate in sat/vB."""
-        return await self._world.chain.fee_rate(FEE_TARGET)
+        """Return our fee estimate in sat/vB. Raises Unreachable, whatever the server did."""
+        try:
+            return await self._world.chain.fee_rate(FEE_TARGET)
+        except PeerFault as error:  # the chain server's fault, not the trading peer's
+            raise Unreachable(f"the chain server gives no estimate: {error}") from None
 
     async def _rate(self, escrow_sat: int) -> int:
         rate = await self.own_rate()

@@ -24,7 +24,7 @@ from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
 from orderbook.store_offers import OfferState
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
+from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, PeerFault, Unreachable
 from p2pnode.base.networks import Network
 from p2pnode.base.transaction import Outpoint
 
@@ -81,7 +81,10 @@ class WalletPurse:
 
     async def spendable(self) -> tuple[FundingInput, ...]:
         """Return confirmed coins that no trade has locked."""
-        await self._wallet.sync()
+        try:
+            await self._wallet.sync()
+        except PeerFault as error:  # the chain server's fault, not the trading peer's
+            raise Unreachable(f"the wallet cannot be read from the chain: {error}") from None
         return tuple(FundingInput(c.outpoint, c.value, c.script) for c in self._wallet.coins())
 
     async def fresh_script(self) -> bytes:
