@@ -8,7 +8,7 @@ from p2pnode.app.commands.frame import Session, common
 from p2pnode.base.units import decimal, parse_decimal
 
 _PLACES: Final = 8
-_HEAD: Final = f"{'ID':<10} {'STATE':<12} {'ROLE':<7} {'BTC':>12} {'FIAT':>16}  NEXT"
+_HEAD: Final = f"{'ID':<10} {'STATE':<12} {'ROLE':<7} {'BTC':>12} {'FIAT':>16}"
 
 
 def btc(sat: int) -> str:
@@ -77,12 +77,10 @@ def list_(session: Session) -> None:
 
 
 def _row(answer: dict[str, Any]) -> str:
-    if "amount_sat" not in answer:
-        return f"{answer['trade_id'][:8]:<10} {answer['state']:<12} {answer['next']}"
-    return (
-        f"{answer['trade_id'][:8]:<10} {answer['state']:<12} {answer['role']:<7} "
-        f"{btc(answer['amount_sat']):>12} {fiat(answer):>16}  {answer['next']}"
-    )
+    row = f"{answer['trade_id'][:8]:<10} {answer['state']:<12}"
+    if "amount_sat" in answer:
+        row += f" {answer['role']:<7} {btc(answer['amount_sat']):>12} {fiat(answer):>16}"
+    return f"{row}\n{'':<10} next: {answer['next']}"
 
 
 @trade.command()
