@@ -10,6 +10,7 @@ from escrow.model import Aborted, Cancel, Event
 from escrow.needs import Registry
 from escrow.shell_arbiter import ArbiterService
 from escrow.shell_courier import Courier
+from escrow.shell_earnings import Earnings
 from escrow.shell_inbox import Inbox
 from escrow.shell_opening import Opening
 from escrow.shell_tender import Tender
@@ -40,6 +41,7 @@ class Exchange:
         self.opening = Opening(self.trades, registry)
         self.tender = Tender(self.trades, self._stalled)
         self.arbiter = ArbiterService(world, registry, database)
+        self.earnings = Earnings(self.trades)
         self._courier = Courier(
             streams,
             world.network.protocol("trade"),
@@ -64,6 +66,7 @@ class Exchange:
             nursery.start_soon(self._follow)
             nursery.start_soon(self._learn)
             nursery.start_soon(self.arbiter.run)
+            nursery.start_soon(self.earnings.run)
             task_status.started()
             await trio.sleep_forever()
 

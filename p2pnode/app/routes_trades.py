@@ -7,7 +7,7 @@ and always what to do next and by when.
 from typing import Any
 
 from escrow.arbiters import ArbiterRecord
-from escrow.contract import ACK_S, Contract
+from escrow.contract import ACK_S, MAX_RATE, Contract
 from escrow.drawfile import draw_to_json
 from escrow.facts import Facts
 from escrow.hearing import Case
@@ -32,7 +32,7 @@ from p2pnode.app import fit
 from p2pnode.app.advice import advise, advise_arbiter
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
-from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
+from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, UsageFault
 from p2pnode.base.transaction import display
 
 
@@ -52,7 +52,8 @@ def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route
         Route("POST", f"{trade}/dispute", t.dispute, once=True, summary="Call the arbiter"),
         Route("POST", f"{trade}/statement", t.statement, once=True, summary="Answer in a dispute"),
         Route("POST", "/v1/arbiter", a.register, once=True, summary="Volunteer as an arbiter"),
-        Route("GET", "/v1/arbiter", a.status, summary="One's own record"),
+        Route("GET", "/v1/arbiter", a.status, summary="One's own record, and what was earned"),
+        Route("POST", "/v1/arbiter/withdraw", a.withdraw, once=True, summary="Sweep one's fees"),
         Route("GET", "/v1/arbiters", a.known, summary="The arbiters known here"),
         Route("GET", "/v1/cases", a.list, summary="The arbiter's queue, oldest first"),
         Route("GET", case, a.show, summary="One case with its papers"),
@@ -240,11 +241,27 @@ class _Judging:
         return await self.status(call)
 
     async def status(self, call: Call) -> dict[str, Any]:
-        record = self._exchange.arbiter.record()
+        seen, record = await self._exchange.earnings.seen(), self._exchange.arbiter.record()
+        earned = {
+            "earned_sat": sum(e.value for e in seen if e.height),
+            "earned_pending_sat": sum(e.value for e in seen if not e.height),
+        }
         if record is None:
-            return {"registered": False}
+            return {"registered": False} | earned
         holders = self._exchange.arbiter.holders()
-        return {"registered": True, "holders": holders} | _record_json(record)
+        return {"registered": True, "holders": holders} | _record_json(record) | earned
+
+    async def withdraw(self, call: Call) -> dict[str, Any]:
+        named = call.integer("rate", 0)
+        if not 0 <= named <= MAX_RATE:
+            raise UsageFault(f"rate: is not 1 to {MAX_RATE} sat/vB", field="rate")
+        done = await self._exchange.earnings.withdraw(named or None)
+        return {
+            "txid": display(done.txid),
+            "amount_sat": done.value,
+            "fee_sat": done.fee_sat,
+            "outputs": done.count,
+        }
 
     async def known(self, call: Call) -> list[dict[str, Any]]:
         await self._exchange.opening.refresh(force=True)

@@ -36,14 +36,36 @@ def register(session: Session, fee_base: int, fee_ppm: int) -> None:
 @arbiter.command()
 @common
 def status(session: Session) -> None:
-    """Show your own record."""
+    """Show your own record, and what your verdicts have earned."""
     answer = session.client.get("/v1/arbiter")
+    earned = f"earned {btc(answer['earned_sat'])} BTC, not withdrawn yet"
+    if answer["earned_pending_sat"]:
+        earned += f"; {btc(answer['earned_pending_sat'])} BTC pending"
     if not answer["registered"]:
-        session.emit(answer, "not registered: p2pnode arbiter register")
+        session.emit(answer, "not registered: p2pnode arbiter register", earned)
         return
     fees = f"{answer['fee_base_sat']} sat and {answer['fee_ppm']} ppm a verdict"
     held = f"{answer['holders']} nodes hold it, named block {answer['at_height']}"
-    session.emit(answer, f"registered: {fees}", held)
+    session.emit(answer, f"registered: {fees}", held, earned)
+
+
+@arbiter.command()
+@click.option("--rate", type=click.IntRange(1, 500), help="sat/vB [default: the server's estimate]")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+def withdraw(session: Session, rate: int | None, yes: bool) -> None:
+    r"""Send the fees that your verdicts have earned to your wallet.
+
+    \b
+    p2pnode arbiter withdraw
+    p2pnode arbiter withdraw --rate 3 --yes
+    """
+    earned = btc(session.client.get("/v1/arbiter")["earned_sat"])
+    session.confirm(f"Send the {earned} BTC earned, less the network fee, to your wallet?", yes)
+    body = {} if rate is None else {"rate": rate}
+    answer = session.client.post("/v1/arbiter/withdraw", **body)
+    session.emit(answer, answer["txid"])
+    session.remark(f"withdrew {btc(answer['amount_sat'])} BTC; it counts once confirmed")
 
 
 @arbiter.command("list")
