@@ -84,19 +84,29 @@ class Processes:
 
     # -- starting
 
-    def start_chain(self) -> dict[str, Any]:
-        """Start a sandbox chain, wait until it serves, and use it for every node."""
+    def begin_chain(self) -> None:
+        """Start a sandbox chain; `chain_ready` waits for it."""
         words = ("sandbox", "run", "--port", "0", "--data-dir", str(self.root / CHAIN), "--json")
         self._start(CHAIN, words)
+
+    def chain_ready(self) -> dict[str, Any]:
+        """Wait until the chain serves, and use it for every node from now on."""
         answer = self.ready(CHAIN)
         self.electrum = answer["electrum"]
         return answer
 
+    def start_chain(self) -> dict[str, Any]:
+        """Start a sandbox chain, wait until it serves, and use it for every node."""
+        self.begin_chain()
+        return self.chain_ready()
+
+    def begin_init(self, name: str) -> Command:
+        """Begin to make a node."""
+        return self.begin(name, "init", "--passphrase-file", str(self.passphrase_file))
+
     def init(self, *names: str) -> list[dict[str, Any]]:
         """Make a node for each name, all at the same time."""
-        secret = str(self.passphrase_file)
-        begun = [self.begin(name, "init", "--passphrase-file", secret) for name in names]
-        return [command.answer() for command in begun]
+        return [command.answer() for command in [self.begin_init(name) for name in names]]
 
     def run(self, name: str, *options: str) -> None:
         """Start the node of this name; `ready` waits for it."""

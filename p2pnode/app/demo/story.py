@@ -1,0 +1,126 @@
+"""The story of the demo: a network comes up, one trade ends well, one before its arbiter.
+
+    chain ── seed ── arbiter1..3, maker, taker      seven processes, joined through the seed
+    trade 1   offered, found, taken, drawn, funded, paid, released
+    trade 2   offered, found, taken, drawn, funded, paid, disputed, heard, ruled
+
+Everything is said through the command line and watched through the local API; each wait is
+for a condition, bounded, and names whom it waits for.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from p2pnode.app.demo import ledger, trading
+from p2pnode.app.demo.processes import CHAIN, Processes, ProcessFault
+from p2pnode.app.demo.show import Show
+from p2pnode.app.demo.stage import ARBITERS, MAKER, SEED, TAKER, WALLETS, Stage
+
+FUNDS: Final = "0.5"
+NODES: Final = (SEED, *WALLETS)
+
+Ended = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+def play(net: Processes, show: Show) -> Ended:
+    """Play it all; return the last object and the verified draws.
+
+    Raises ProcessFault naming who did not do his part.
+    """
+    stage = Stage(net, show)
+    show.part("A chain, a seed, three arbiters, a maker and a taker, each a process")
+    _start(stage)
+    _register(stage)
+    _fund(stage)
+    before = {name: stage.held(name) for name in WALLETS}
+    show.part(f"Trade 1: {trading.LOW} BTC, and everybody keeps his word")
+    first = trading.play_released(stage)
+    show.part(f"Trade 2: {trading.HIGH} BTC, and the two disagree")
+    second = trading.play_ruled(stage)
+    draws = stage.checked()
+    due = ledger.expected(before, [first.end, second.end])
+    balances = _balances(stage, before, due)
+    trades = [first.line, second.line]
+    return {
+        "event": "done",
+        "seconds": show.seconds,
+        "trades": trades,
+        "balances": balances,
+    }, draws
+
+
+def _start(stage: Stage) -> None:
+    """Start the processes; what need not wait for another does not."""
+    net, show = stage.net, stage.show
+    show.doing(CHAIN, "starts; each node draws its key")
+    seed = net.begin_init(SEED)
+    net.begin_chain()
+    made = {SEED: seed.answer()}
+    net.run(SEED, "--seed")
+    begun = {name: net.begin_init(name) for name in WALLETS}
+    chain = net.chain_ready()
+    stage.height = chain["height"]
+    show.step("chain", CHAIN, f"serves Electrum on {chain['electrum']}, height {stage.height}")
+    made |= {name: command.answer() for name, command in begun.items()}
+    stage.names = {answer["node_id"]: name for name, answer in made.items()}
+    show.doing(SEED, "starts")
+    seed_ready = net.ready(SEED)
+    show.step("ready", SEED, f"listens on {seed_ready['addrs'][0]}")
+    for name in WALLETS:
+        net.run(name, "--bootstrap", seed_ready["multiaddrs"][0])
+    for name in WALLETS:
+        show.doing(name, "starts and joins the network")
+        node_id = net.ready(name)["node_id"]
+        show.step("ready", name, f"joins through the seed: node {node_id[:16]}…")
+
+
+def _register(stage: Stage) -> None:
+    """The arbiters consent to be drawn, the traders say where money can be sent."""
+    net, show = stage.net, stage.show
+    show.doing(ARBITERS[0], "publishes his consent to be drawn")
+    begun = {name: net.begin(name, "arbiter", "register") for name in ARBITERS}
+    accounts = []
+    for name in (MAKER, TAKER):
+        details = f"The {name}'s bank account; the other side alone reads this"
+        words = ("account", "add", "--name", "bank", "--method", "CUSTOM", "--details", details)
+        accounts.append(net.begin(name, *words))
+    for name, command in begun.items():
+        answer = command.answer()
+        fees = f"{answer['fee_base_sat']} sat and {answer['fee_ppm']} ppm"
+        show.step("register", name, f"registers for {fees}; {answer['holders']} nodes hold it")
+    for command in accounts:
+        command.answer()
+
+
+def _fund(stage: Stage) -> None:
+    net, show = stage.net, stage.show
+    show.doing(CHAIN, "pays the two traders")
+    for name in (MAKER, TAKER):
+        address = net.cli(name, "wallet", "address")["address"]
+        paid = net.cli(CHAIN, "sandbox", "fund", address, FUNDS)
+        show.step("fund", name, f"gets {FUNDS} BTC to trade with", paid["txid"])
+    stage.mine(1, "the coins confirm")
+
+
+def _balances(
+    stage: Stage, before: Mapping[str, int], due: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
+    """Measure what each holds now beside what he must hold."""
+    return {
+        name: {
+            "before_sat": before[name],
+            "after_sat": stage.held(name),
+            "expected_sat": due[name],
+        }
+        for name in WALLETS
+    }
+
+
+def check(answer: Mapping[str, Any]) -> None:
+    """Hold the balances against what they must be. Raises ProcessFault."""
+    for name, row in answer["balances"].items():
+        if row["after_sat"] != row["expected_sat"]:
+            raise ProcessFault(name, f"holds {row['after_sat']} sat, not {row['expected_sat']} sat")
+    ends = [trade["outcome"] for trade in answer["trades"]]
+    if ends != ["released", "ruled"]:
+        raise ProcessFault(MAKER, f"the trades ended {ends}, not released and ruled")
