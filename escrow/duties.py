@@ -10,8 +10,10 @@ from escrow.model import (
     Broadcast,
     ChooseCoins,
     Contracting,
+    Disputed,
     Duty,
     Funding,
+    Paid,
     Publish,
     Releasing,
     Respend,
@@ -33,12 +35,20 @@ def duties(state: State, facts: Facts, now: int) -> tuple[Duty, ...]:
             return _funding(state, facts, now)
         case Releasing(b"") if facts.me == facts.seller and not facts.one(facts.me, Kind.RECEIVED):
             return (SignRelease(),)
+        case Paid() | Disputed() | Releasing() | Ruled() if _gone(facts):
+            return (Publish(facts.final_funding),)  # a reorg took it; nothing can follow before
         case Broadcast(raw) if raw and (facts.view is None or facts.view.funding_height is None):
             return (Publish(raw),)
         case Releasing(raw) | Ruled(raw=raw) if raw and not (facts.view and facts.view.spend):
             return (Publish(raw),)
         case _:
             return ()
+
+
+def _gone(facts: Facts) -> bool:
+    """Tell whether our chain has lost the funding, and we can give it back."""
+    lost = facts.view is not None and facts.view.funding_height is None and not facts.view.conflict
+    return lost and bool(facts.final_funding)
 
 
 def _contract(facts: Facts) -> tuple[Duty, ...]:

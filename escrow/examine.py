@@ -30,6 +30,7 @@ from escrow.payloads import (
     Part,
     Payload,
     Received,
+    Refuse,
     Reveal,
     Verdict,
     Witness,
@@ -175,8 +176,10 @@ def examine(message: Message, payload: Payload, facts: Facts, world: World) -> E
             if mine is None or payload.account_id != mine.id:
                 raise InvalidRecord("account_id", "is not our ACCOUNT")
         case Notice():
-            if payload.opener not in (facts.maker, facts.taker):
-                raise InvalidRecord("opener", "is no party of this trade")
+            _notice(payload, facts)
+        case Refuse():
+            if payload.refused_id != facts.take.id:
+                raise InvalidRecord("refused_id", "is not our TAKE")
         case Verdict():
             return Examined(final=_verdict(payload, facts, world))
         case Received() | Forward():
@@ -232,6 +235,9 @@ def _page(payload: Page, message: Message, facts: Facts) -> tuple[ArbiterRecord,
     asked = {m.id: Get.from_wire(m.payload).ids for m in facts.all(facts.me, Kind.GET)}
     if payload.get_id not in asked:
         raise InvalidRecord("get_id", "is not our GET")
+    before = facts.all(message.sender, Kind.PAGE)[:-1]
+    if payload.get_id in {Page.from_wire(m.payload).get_id for m in before}:
+        raise InvalidRecord("get_id", "was answered before")
     records = tuple(ArbiterRecord.from_wire(raw, message.network) for raw in payload.records)
     if tuple(r.id for r in records) != asked[payload.get_id]:
         raise InvalidRecord("records", "are not those that we asked for")
@@ -292,7 +298,18 @@ def _released(message: Message, payload: Received | Forward, facts: Facts, world
     )
 
 
+def _notice(payload: Notice, facts: Facts) -> None:
+    if payload.opener not in (facts.maker, facts.taker):
+        raise InvalidRecord("opener", "is no party of this trade")
+    if payload.opener == facts.me:
+        ours = facts.one(facts.me, Kind.DISPUTE)
+        if ours is None or payload.dispute_id != ours.id:
+            raise InvalidRecord("dispute_id", "is not our DISPUTE")
+
+
 def _words(message: Message, facts: Facts) -> None:
+    if message.kind is Kind.ABORT and facts.one(message.sender, Kind.WITNESS):
+        raise PeerFault("ABORT after the sender's own funding signature")
     if message.kind is Kind.PAID:
         if facts.one(message.sender, Kind.NOT_PAID):
             raise PeerFault("PAID after NOT_PAID")

@@ -25,6 +25,7 @@ VERSION: Final = 1
 ZERO: Final = bytes(32)
 FRAME_LIMIT: Final = 1 << 20
 MAX_MESSAGE: Final = FRAME_LIMIT - 1024
+MAX_PAYLOAD: Final = MAX_MESSAGE - 512  # header and signature take 340 bytes at the most
 MAX_SEQ: Final = 10_000
 MAX_DRAWS: Final = 2**40
 
@@ -115,7 +116,7 @@ class Message:
         """Parse and verify header, payload hash and signature. Raises InvalidRecord."""
         parts = wire.fields("message", wire.unpack("message", raw, limit=MAX_MESSAGE), 3)
         body = wire.fields("header", parts[0], 12)
-        payload = wire.blob("payload", parts[2], MAX_MESSAGE, low=1)
+        payload = wire.blob("payload", parts[2], MAX_PAYLOAD, low=1)
         wire.within("version", body[0], VERSION, VERSION)
         try:
             kind = Kind(wire.within("kind", body[1], 1, max(Kind)))

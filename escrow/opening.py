@@ -65,7 +65,7 @@ def step(state: State, event: Event, facts: Facts, now: int) -> Step:
             return _abort(facts, reason)
         case Funding(_, 0), Cancel(reason):
             return _abort(facts, reason)
-        case Contracting(), ContractReady(payload):
+        case Contracting(), ContractReady(payload) if not facts.one(facts.me, Kind.CONTRACT):
             both = facts.one(facts.peer, Kind.CONTRACT)
             return (Funding if both else Contracting)(now), (Send(facts.peer, payload),)
         case Funding(_, 0), CoinsChosen(payload) if not facts.one(facts.me, Kind.INPUTS):
@@ -125,7 +125,10 @@ def _received(
 def _serve(state: State, event: Received, facts: Facts) -> Step:
     ids = Get.from_wire(event.message.payload).ids
     listed, before = facts.listed_ids(), facts.all(facts.peer, Kind.GET)[:-1]
-    served = {i for m in before for i in Get.from_wire(m.payload).ids}
+    asked = [Get.from_wire(m.payload).ids for m in before]
+    if any(len(page) < PAGE_RECORDS for page in asked):
+        raise PeerFault("GET after one that asked for less than a page")  # bounds the transcript
+    served = {i for page in asked for i in page}
     for i in ids:
         if i not in listed or i not in facts.records:
             raise PeerFault(f"GET asks for record {i.hex()[:16]}…, which we never listed")

@@ -24,6 +24,7 @@ MAX_WORDS: Final = 4000  # bytes of a statement or a reason
 MAX_NOTE: Final = 256
 MAX_TRANSCRIPT: Final = 100  # messages
 MAX_INPUTS: Final = 8
+MAX_PROOFS: Final = 100_000  # bytes of all previous transactions of a side, for the transcript
 
 Check = Callable[[str, object], Any]
 
@@ -256,6 +257,11 @@ class Inputs(Payload):
     kind: ClassVar = Kind.INPUTS
     inputs: tuple[Declared, ...] = checked(_list(MAX_INPUTS, _declared, low=1))
     change_script: bytes = checked(check_script)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sum(len(i.prev_tx) for i in self.inputs) > MAX_PROOFS:
+            raise InvalidRecord("inputs", f"prev_tx of all exceed {MAX_PROOFS} bytes")
 
     def array(self) -> tuple[Any, ...]:
         """Return the canonical array."""

@@ -23,9 +23,17 @@ from escrow.settlement import NotYet
 from escrow.shell_opening import Opening
 from escrow.shell_trades import Trades
 from escrow.store_journal import ARBITER, Row
-from escrow.transcript import case_papers, check_dispute
+from escrow.transcript import case_papers, check_dispute, signed_twice
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, Unreachable
+from p2pnode.base.errors import (
+    InvalidRecord,
+    NodeError,
+    NotFound,
+    PeerFault,
+    SecondOpinionDiffers,
+    StorageFault,
+    Unreachable,
+)
 from p2pnode.base.transaction import Outpoint
 
 log: Final = logging.getLogger(__name__)
@@ -63,8 +71,12 @@ class Inbox:
                 raise PeerFault("sender: is not whom the connection authenticates")
             if self._world.journal.known(message.id):
                 return reply(APPLIED)
-            await self._apply(message)
-        except (NotYet, Unreachable) as error:
+            try:
+                await self._apply(message)
+            except SecondOpinionDiffers as error:  # ours to mend, and the peer's to try again
+                self._trades.stall(message.trade, str(error))
+                raise NotYet(str(error)) from None
+        except (NotYet, Unreachable, StorageFault) as error:
             log.info("not yet from %s: %s", peer.hex()[:16], error)
             return reply(LATER, str(error))
         except NodeError as error:
@@ -79,7 +91,7 @@ class Inbox:
             return
         row = self._world.journal.row(message.trade)
         if row is None and message.kind is Kind.DISPUTE:
-            self._open_case(message)
+            await self._open_case(message)
             return
         if row is None:
             raise PeerFault("trade_id: is no trade here")
@@ -121,7 +133,8 @@ class Inbox:
 
     # -- the arbiter
 
-    def _open_case(self, message: Message) -> None:
+    async def _open_case(self, message: Message) -> None:
+        """Open a case for an escrow that is on our chain: else two strangers could make many."""
         world = self._world
         tip = world.chain.tip().height
         if message.tip_height > tip:
@@ -139,6 +152,12 @@ class Inbox:
             papers=papers,
         )
         _check_releases(case, papers, TradeBench(key, world.opinions))
+        try:
+            await world.chain.transaction(case.outpoint.txid)
+        except NotFound:
+            raise NotYet("messages: their funding is not on our chain") from None
+        if world.journal.row(message.trade) is not None:
+            raise NotYet("trade_id: its case was opened meanwhile")
         state, sends = open_case(case, message, world.chain.tip().mtp)
         ours = [
             (self._trades.sign(contract.trade_id, s.to, s.payload, (message,)), True) for s in sends
@@ -155,6 +174,8 @@ class Inbox:
         if contract.wire() != case.contract.wire():
             raise InvalidRecord("contract", "is not this case's")
         _check_releases(case, papers, self._trades.bench(row))
+        for trader in signed_twice(papers):
+            log.warning("%s signed two messages of one number", trader.hex()[:16])
         self._trades.advance(row.trade_id, Received(message, payload))
 
 

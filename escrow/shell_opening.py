@@ -212,8 +212,7 @@ class Opening:
         )
 
     def _opening_now(self) -> int:
-        rows = self._world.journal.rows(TRADER)
-        return sum(isinstance(r.state, (Drawing, Contracting)) for r in rows)
+        return self._world.journal.count(Drawing, Contracting)
 
     def _check_anchor(self, take: Take) -> None:
         chain = self._world.chain

@@ -20,7 +20,7 @@ from escrow.backend_keys import TradeKeys
 from escrow.backend_signatures import REAL, Opinions
 from escrow.facts import Facts
 from escrow.hearing import Case
-from escrow.messages import ZERO, Kind, Message
+from escrow.messages import MAX_PAYLOAD, ZERO, Kind, Message
 from escrow.model import (
     Aborted,
     ChainView,
@@ -41,7 +41,7 @@ from escrow.payloads import Inputs, Payload
 from escrow.payout import Split, release
 from escrow.store_journal import TRADER, Journal, Row, own_of, terms_of
 from escrow.transcript import case_papers
-from p2pnode.base.errors import NotFound
+from p2pnode.base.errors import LocalFault, NotFound
 from p2pnode.base.identity import Identity
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Chain, Clock, Randomness
@@ -221,7 +221,9 @@ class Trades:
         self, trade_id: bytes, to: bytes, payload: Payload, messages: Iterable[Message]
     ) -> Message:
         """Return our next message of a trade's chain to `to`, signed."""
-        world = self.world
+        world, body = self.world, payload.wire()
+        if len(body) > MAX_PAYLOAD:  # whoever read it back could not parse it
+            raise LocalFault(f"{payload.kind.name} is longer than {MAX_PAYLOAD} bytes")
         mine = [m for m in messages if m.sender == world.me and m.recipient == to]
         theirs = [m for m in messages if m.sender == to]
         tip = world.chain.tip()
@@ -238,7 +240,7 @@ class Trades:
             tip_height=tip.height,
             tip_hash=tip.hash,
             draw_no=world.journal.draws_of(world.me) + 1 if draws else 0,
-            payload=payload.wire(),
+            payload=body,
         ).signed(world.identity)
 
     def _tell(
@@ -277,6 +279,16 @@ class Trades:
                 self.on_outbox(message.recipient)
         self.on_begin(trade_id)
         return trade_id
+
+    def stall(self, trade_id: bytes, why: str) -> None:
+        """Keep, once, why a trade does not go on by itself, and tell the user."""
+        row = self.world.journal.row(trade_id)
+        if row is None or row.note == why:
+            return
+        log.warning("trade %s stalls: %s", trade_id.hex()[:16], why)
+        with self.world.journal.database.transaction():
+            self.world.journal.note(trade_id, why)
+            self.world.announce.publish("stalled", trade_id=trade_id.hex(), why=why)
 
     def learn(self, records: Iterable[ArbiterRecord]) -> None:
         """Keep verified arbiters' records; inside the caller's transaction or alone."""

@@ -157,6 +157,17 @@ class Journal:
         """Return every trade in that role, newest first."""
         return self._rows("WHERE role = ? ORDER BY began DESC, trade_id", role)
 
+    def count(self, *states: type[State]) -> int:
+        """Return how many of one's trades are in these states, however many have ended."""
+        names = [s.__name__ for s in states]
+        marks = ", ".join("?" * len(names))
+        row = self.database.one(
+            f"SELECT count(*) AS n FROM trade WHERE role = ? AND state IN ({marks})",  # noqa: S608
+            TRADER,
+            *names,
+        )
+        return int(row["n"]) if row else 0
+
     def _rows(self, where: str, *args: object) -> list[Row]:
         return [
             Row(

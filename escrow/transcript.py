@@ -24,9 +24,18 @@ def check_signed(contract: Contract, message: Message, name: str) -> None:
     """Check one trader's CONTRACT against the contract. Raises InvalidRecord."""
     payload = ContractSigned.from_wire(message.payload)
     if payload.contract != contract.wire():
-        raise InvalidRecord(f"{name}.contract", "is another contract")
+        theirs = Contract.from_wire(payload.contract, message.network)
+        compare(contract, theirs, f"{name}.")
     key = contract.key_b if message.sender == contract.buyer else contract.key_s
     verify_schnorr(key, contract.hash, payload.signature, f"{name}.signature")
+
+
+def compare(ours: Contract, theirs: Contract, prefix: str) -> None:
+    """Raise InvalidRecord naming the first line in which `theirs` differs from our own rebuild."""
+    lines = zip(ours.line_names(), ours.array(), theirs.array(), strict=True)
+    for line, mine, other in lines:
+        if mine != other:
+            raise InvalidRecord(f"{prefix}{line}", "is not what the messages make")
 
 
 def check_chain(messages: Iterable[Message]) -> None:
@@ -55,16 +64,22 @@ def parse_papers(
     return papers
 
 
-def merge(known: Iterable[Message], new: Iterable[Message]) -> tuple[Message, ...]:
-    """Unite two traders' papers. Two bodies of one number are equivocation: InvalidRecord."""
-    found: dict[tuple[bytes, int], Message] = {}
-    for message in (*known, *new):
-        other = found.setdefault((message.sender, message.seq), message)
-        if other.id != message.id:
-            raise InvalidRecord(
-                "messages", f"{message.sender.hex()[:16]}… signed two of number {message.seq}"
-            )
-    return tuple(found.values())
+def merge(shown: Iterable[tuple[bytes, Message]]) -> tuple[Message, ...]:
+    """Unite (who showed it, message) pairs, each message once.
+
+    First what each trader has from the other: nobody can show that who has not been sent it. A
+    trader who signed another message of the same number speaks against himself alone; both stay,
+    so he can neither make the other's papers refused nor have his own second version believed.
+    """
+    pairs = list(shown)
+    first = [m for shower, m in pairs if m.sender != shower]
+    return tuple({m.id: m for m in (*first, *(m for _, m in pairs))}.values())
+
+
+def signed_twice(papers: Iterable[Message]) -> frozenset[bytes]:
+    """Return who signed two messages of one number (equivocation)."""
+    places = [(m.sender, m.seq) for m in papers]
+    return frozenset(sender for sender, seq in places if places.count((sender, seq)) > 1)
 
 
 def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, ...]]:
@@ -73,7 +88,7 @@ def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, .
     Raises InvalidRecord for papers that do not fit together, or where no DISPUTE is.
     """
     contract: Contract | None = None
-    papers: tuple[Message, ...] = ()
+    shown: list[tuple[bytes, Message]] = []
     for message in messages:
         if message.kind is Kind.DISPUTE:
             dispute = Dispute.from_wire(message.payload)
@@ -87,10 +102,10 @@ def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, .
             raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
         traders = (contract.maker, contract.taker)
         new = parse_papers(message.network, raw, traders, contract.trade_id)
-        papers = merge(papers, new)
+        shown += ((message.sender, paper) for paper in new)
     if contract is None:
         raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
-    return contract, papers
+    return contract, merge(shown)
 
 
 def check_dispute(
@@ -133,11 +148,7 @@ def check_contract(
     three = (opening[Kind.TAKE], opening[Kind.DRAW], opening[Kind.REVEAL])
     drawn = conclude(*three, records, block_hash)
     rebuilt = build_contract(Conditions.of(contract), *three, drawn)
-    for ours, theirs, line in zip(
-        rebuilt.array(), contract.array(), contract.line_names(), strict=True
-    ):
-        if ours != theirs:
-            raise InvalidRecord(f"contract.{line}", "is not what the messages make")
+    compare(rebuilt, contract, "contract.")
     for name, sender in (("maker", contract.maker), ("taker", contract.taker)):
         if (Kind.CONTRACT, sender) not in found:
             raise InvalidRecord("messages", f"lack the {name}'s CONTRACT")

@@ -39,7 +39,7 @@ class Exchange:
         self.world = world
         self.trades = Trades(world)
         self.opening = Opening(self.trades, registry)
-        self.tender = Tender(self.trades, self._stalled)
+        self.tender = Tender(self.trades, self.trades.stall)
         self.arbiter = ArbiterService(world, registry, database)
         self.earnings = Earnings(self.trades)
         self._courier = Courier(
@@ -100,19 +100,9 @@ class Exchange:
 
     # -- what goes wrong by itself
 
-    def _stalled(self, trade_id: bytes, why: str) -> None:
-        journal = self.world.journal
-        row = journal.row(trade_id)
-        if row is None or row.note == why:
-            return
-        log.warning("trade %s stalls: %s", trade_id.hex()[:16], why)
-        with journal.database.transaction():
-            journal.note(trade_id, why)
-            self.world.announce.publish("stalled", trade_id=trade_id.hex(), why=why)
-
     def _refused(self, trade_id: bytes, peer: bytes, message_id: bytes, why: str) -> None:
         """Tell the user that a peer refuses our messages; a refused TAKE ends there."""
-        self._stalled(trade_id, f"the peer {peer.hex()[:16]}… refused: {why}")
+        self.trades.stall(trade_id, f"the peer {peer.hex()[:16]}… refused: {why}")
         row = self.world.journal.row(trade_id)
         if message_id == trade_id and row is not None and not isinstance(row.state, Aborted):
             self.trades.advance(trade_id, Cancel(f"the maker refused: {why}"[:200]))

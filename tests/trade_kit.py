@@ -1,0 +1,695 @@
+"""Whole nodes' trading halves in one process, on a real sandbox chain, with a thief between them.
+
+Real: sandbox, Electrum server and client, bdk wallets, coin locks, journals, keys, signatures,
+second opinions, `Exchange` with its courier and inbox. Faked: the streams (channels in memory
+through `Post`, where a hook sees, drops, rewrites or repeats each frame), the arbiters' registry
+(one list), the order book (`Desk`) and the clock. Waiting is by conditions only.
+"""
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import bdkpython as bdk
+import trio
+import trio.testing
+
+from escrow import backend_second
+from escrow.backend_electrum import ElectrumChain
+from escrow.backend_keys import TradeKey, TradeKeys
+from escrow.backend_signatures import REAL, Opinions
+from escrow.backend_wallet import BdkWallet
+from escrow.facts import Facts
+from escrow.messages import ZERO, Kind, Message
+from escrow.model import OpenDispute, Publish, State
+from escrow.needs import Disclosure
+from escrow.payloads import Dispute, Statement
+from escrow.shell_inbox import read_reply
+from escrow.shell_trades import Desktop
+from escrow.store_journal import Journal
+from escrow.store_locks import CoinLocks
+from escrow.terms import Terms
+from p2pnode.app.events import Events
+from p2pnode.app.exchange import Exchange
+from p2pnode.app.fit import WalletPurse
+from p2pnode.app.sandbox.mempool import Sandbox
+from p2pnode.app.sandbox.server import ElectrumServer
+from p2pnode.base import wire
+from p2pnode.base.clock import SystemClock, SystemRandomness
+from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, Unreachable
+from p2pnode.base.identity import Identity
+from p2pnode.base.networks import NETWORKS
+from p2pnode.base.ports import Channel, Handler
+from p2pnode.base.store import Database
+from p2pnode.base.transaction import Outpoint
+
+NET = NETWORKS["sandbox"]
+PROTOCOL = NET.protocol("trade")
+PATIENCE = 20  # seconds before a wait is a failure
+AMOUNT = 500_000
+PERIOD_S = 4 * 86_400
+PRICE = 61_240_000_000
+STEP = 600
+
+
+# ------------------------------------------------------------------ the post
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message on its way, before the recipient has it."""
+
+    sender: str
+    recipient: str
+    raw: bytes
+    message: Message
+
+    @property
+    def kind(self) -> Kind:
+        return self.message.kind
+
+
+Hook = Callable[[Frame], Awaitable[Sequence[bytes]]]
+
+
+class Post:
+    """Carries frames between nodes. The hook returns what arrives instead: nothing, or many."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[bytes, Handler] = {}
+        self.names: dict[bytes, str] = {}
+        self.hook: Hook | None = None
+        self.seen: list[Frame] = []
+        self.nursery: trio.Nursery
+
+    async def through(self, sender: bytes, recipient: bytes, raw: bytes) -> Sequence[bytes]:
+        frame = Frame(self.names[sender], self.names[recipient], raw, Message.from_wire(raw, NET))
+        self.seen.append(frame)
+        return [raw] if self.hook is None else await self.hook(frame)
+
+
+class _Pipe:
+    """One end of a stream in memory; `peer` is whom the handshake would prove."""
+
+    def __init__(self, peer: bytes, out: Any, into: Any) -> None:
+        self.peer, self._out, self._into = peer, out, into
+
+    async def send(self, payload: bytes) -> None:
+        try:
+            await self._out.send(payload)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise Unreachable("the stream has ended") from None
+
+    async def receive(self) -> bytes:
+        try:
+            found: bytes = await self._into.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError, trio.BrokenResourceError):
+            raise Unreachable("the stream has ended") from None
+        return found
+
+    async def close(self) -> None:
+        self._out.close()
+        self._into.close()
+
+
+class _Asking(_Pipe):
+    """The dialler's end: what it sends goes through the post; the first answer is its own."""
+
+    def __init__(self, pipe: _Pipe, post: Post, me: bytes) -> None:
+        super().__init__(pipe.peer, pipe._out, pipe._into)
+        self._post, self._me = post, me
+
+    async def send(self, payload: bytes) -> None:
+        arriving = list(await self._post.through(self._me, self.peer, payload))
+        if not arriving:
+            await self.close()
+            raise Unreachable("the frame was lost and the stream with it")
+        for extra in arriving[1:]:  # the surplus is answered to the thief
+            await super().send(extra)
+            await super().receive()
+        await super().send(arriving[0])
+
+
+class MemoryStreams:
+    """ports.Streams between the nodes of one rig."""
+
+    def __init__(self, post: Post, node_id: bytes) -> None:
+        self._post, self.node_id = post, node_id
+
+    def addrs(self) -> tuple[str, ...]:
+        return ("/memory",)
+
+    def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
+        self._post.handlers[self.node_id] = handler
+
+    async def open(
+        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int
+    ) -> Channel:
+        return _Asking(connect(self._post, self.node_id, peer), self._post, self.node_id)
+
+
+def connect(post: Post, me: bytes, peer: bytes) -> _Pipe:
+    """Open a stream past the hook, as `me`."""
+    handler = post.handlers.get(peer)
+    if handler is None:
+        raise Unreachable("the peer is away")
+    there, here = trio.open_memory_channel[bytes](1), trio.open_memory_channel[bytes](1)
+    far = _Pipe(me, here[0], there[1])
+
+    async def answer() -> None:
+        try:
+            await handler(far)
+        finally:
+            await far.close()
+
+    post.nursery.start_soon(answer)
+    return _Pipe(peer, there[0], here[1])
+
+
+# ------------------------------------------------------------------ the other fakes
+
+
+class SetClock:
+    """Wall-clock time that moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.time = SystemClock().now()
+
+    def now(self) -> int:
+        return self.time
+
+
+class Registry:
+    """The DHT's arbiters' records, as one list; `hidden` ones are not shown to this node."""
+
+    def __init__(self, records: list[bytes]) -> None:
+        self._records = records
+        self.hidden: set[bytes] = set()
+
+    async def find(self) -> Sequence[bytes]:
+        await trio.lowlevel.checkpoint()
+        return [raw for raw in self._records if raw not in self.hidden]
+
+    async def publish(self, raw: bytes) -> int:
+        await trio.lowlevel.checkpoint()
+        if raw not in self._records:
+            self._records.append(raw)
+        return 4
+
+
+def disclose(name: str, salt: bytes) -> Disclosure:
+    raw = wire.pack((f"account of {name}", salt))
+    return Disclosure(raw, hashlib.sha256(raw).digest())
+
+
+class Desk:
+    """The order book's side: offers by hash, and who has reserved which."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.offers: dict[bytes, Terms] = {}
+        self.reserved: dict[bytes, bytes] = {}
+
+    def terms(self, offer_hash: bytes) -> Terms | None:
+        return None if offer_hash in self.reserved else self.offers.get(offer_hash)
+
+    def disclosure(self, offer_hash: bytes, salt: bytes) -> Disclosure:
+        return disclose(self._name, salt)
+
+    def check(self, raw: bytes, account_hash: bytes, method: str) -> None:
+        if hashlib.sha256(raw).digest() != account_hash:
+            raise InvalidRecord("disclosure", "is not the account of the contract")
+
+    def reserve(self, offer_hash: bytes, trade_id: bytes) -> None:
+        if self.reserved.setdefault(offer_hash, trade_id) != trade_id:
+            raise LocalFault("the offer is in another trade", field="offer_hash")
+
+    def release(self, offer_hash: bytes, trade_id: bytes) -> None:
+        if self.reserved.get(offer_hash) == trade_id:
+            del self.reserved[offer_hash]
+
+
+class _CountedKey(TradeKey):
+    """Counts each time that a secret is used."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self, secret: bytes, count: list[str]) -> None:
+        super().__init__(secret, NET)
+        self._count = count
+
+    def sign_schnorr(self, message: bytes) -> bytes:
+        self._count.append("schnorr")
+        return super().sign_schnorr(message)
+
+    def wif(self) -> str:
+        self._count.append("payout")
+        return super().wif()
+
+
+class _CountedKeys(TradeKeys):
+    def __init__(self, words: str, count: list[str]) -> None:
+        super().__init__(words, NET)
+        self._count = count
+
+    def _key(self, hardened: Sequence[int], plain: Sequence[int] = ()) -> TradeKey:
+        secret = bytes(self._derive(hardened, plain).secret_bytes())
+        return _CountedKey(secret, self._count)
+
+
+class _CountedPurse(WalletPurse):
+    def __init__(self, wallet: BdkWallet, count: list[str]) -> None:
+        super().__init__(wallet)
+        self._count = count
+
+    def sign_psbt(self, psbt: str, only: Any) -> str:
+        self._count.append("coins")
+        return super().sign_psbt(psbt, only)
+
+
+# ------------------------------------------------------------------ a node
+
+
+@dataclass
+class Node:
+    """One node's trading half. What a crash leaves is the database and the words."""
+
+    name: str
+    rig: "Rig"
+    identity: Identity
+    words: str
+    database: Database
+    desk: Desk
+    registry: Registry
+    opinions: Opinions = REAL
+    signed: list[str] = field(default_factory=list)  # every use of a secret key, by kind
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    chain: ElectrumChain = field(init=False)
+    wallet: BdkWallet = field(init=False)
+    locks: CoinLocks = field(init=False)
+    exchange: Exchange = field(init=False)
+
+    @property
+    def id(self) -> bytes:
+        return self.identity.node_id
+
+    @property
+    def journal(self) -> Journal:
+        return self.exchange.world.journal
+
+    def build(self) -> None:
+        rig = self.rig
+        self.chain = ElectrumChain(
+            "127.0.0.1", rig.port, NET, SystemClock(), timeout=5, first_delay=0.01
+        )
+        self.locks = CoinLocks(self.database)
+        self.wallet = BdkWallet(self.words, NET, self.database, self.chain, self.locks)
+        world = Desktop(
+            identity=self.identity,
+            network=NET,
+            journal=Journal(self.database, NET),
+            locks=self.locks,
+            clock=rig.clock,
+            randomness=SystemRandomness(),
+            chain=self.chain,
+            purse=_CountedPurse(self.wallet, self.signed),
+            keys=_CountedKeys(self.words, self.signed),
+            desk=self.desk,
+            announce=Events(self.database),
+            opinions=self.opinions,
+        )
+
+        async def locate(peer: bytes) -> tuple[str, ...]:
+            await trio.lowlevel.checkpoint()
+            return ("/memory",)
+
+        streams = MemoryStreams(rig.post, self.id)
+        self.exchange = Exchange(world, streams, self.registry, locate, self.database)
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        self.scope, self.ended = trio.CancelScope(), trio.Event()
+        self.build()
+        try:
+            with self.scope:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self.chain.run)
+                    await nursery.start(self.wallet.run)
+                    await nursery.start(self.exchange.run)
+                    task_status.started()
+        finally:
+            self.rig.post.handlers.pop(self.id, None)
+            self.ended.set()
+
+    # -- looking
+
+    def state(self, trade_id: bytes) -> State | None:
+        row = self.journal.row(trade_id)
+        return row.state if row else None
+
+    def note(self, trade_id: bytes) -> str:
+        row = self.journal.row(trade_id)
+        return row.note if row else ""
+
+    def facts(self, trade_id: bytes) -> Facts:
+        return self.exchange.trades.facts(self.exchange.trades.row(trade_id))
+
+    def said(self, trade_id: bytes, kind: Kind) -> Message | None:
+        """Our first message of that kind, or None."""
+        found = (m for m in self.journal.messages(trade_id) if m.sender == self.id)
+        return next((m for m in found if m.kind is kind), None)
+
+    def heard(self, trade_id: bytes, kind: Kind) -> Message | None:
+        found = (m for m in self.journal.messages(trade_id) if m.sender != self.id)
+        return next((m for m in found if m.kind is kind), None)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that a message could have changed: journal, locks, coins, signatures."""
+        tables = ("trade", "message", "split", "coin_lock", "declared_coin", "arbiter_record")
+        kept: dict[str, Any] = {"reserved": dict(self.desk.reserved), "signed": len(self.signed)}
+        for table in tables:
+            rows = (tuple(r) for r in self.database.all(f"SELECT * FROM {table}"))  # noqa: S608
+            skip = {"trade": -3, "message": -1, "arbiter_record": -1}.get(table)
+            kept[table] = sorted(row[:skip] for row in rows)
+        return kept
+
+    def locked(self) -> set[Outpoint]:
+        return self.locks.locked()
+
+    def balance(self) -> int:
+        return self.wallet.balance().confirmed
+
+    def coin_key(self, script: bytes) -> bytes:
+        """The secret of one of the wallet's coins, for a thief who signs what he should not."""
+        keychain, index = self.wallet._scripts[script]
+        root = bdk.DescriptorSecretKey(
+            bdk.NetworkKind.TEST, bdk.Mnemonic.from_string(self.words), None
+        )
+        path = bdk.DerivationPath(f"m/84h/1h/0h/{keychain}/{index}")
+        return bytes(root.derive(path).secret_bytes())
+
+    def trade_key(self, trade_id: bytes) -> TradeKey:
+        """The trader's escrow key, uncounted."""
+        return TradeKeys(self.words, NET).escrow_key(trade_id)
+
+    # -- forging
+
+    def next_message(
+        self, trade_id: bytes, to: bytes, kind: Kind, payload: bytes, **change: Any
+    ) -> Message:
+        """Sign a message that would be our next one to `to`, with any header field changed."""
+        known = self.journal.messages(trade_id)
+        mine = [m for m in known if m.sender == self.id and m.recipient == to]
+        mine = [m for m in mine if m.id in self.rig.applied(to, trade_id)]
+        theirs = [m for m in known if m.sender == to]
+        tip = self.chain.tip()
+        values: dict[str, Any] = {
+            "network": NET,
+            "kind": kind,
+            "trade_id": trade_id,
+            "sender": self.id,
+            "recipient": to,
+            "seq": len(mine),
+            "prev": mine[-1].id if mine else ZERO,
+            "seen": theirs[-1].id if theirs else ZERO,
+            "tip_height": tip.height,
+            "tip_hash": tip.hash,
+            "draw_no": 0,
+            "payload": payload,
+        }
+        return Message(**(values | change)).signed(self.identity)
+
+
+# ------------------------------------------------------------------ the rig
+
+
+class Rig:
+    """Maker, taker, arbiters and a stranger on one chain."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.box = Sandbox(None)
+        self.server = ElectrumServer(self.box)
+        self.clock = SetClock()
+        self.post = Post()
+        self.post.nursery = nursery
+        self.records: list[bytes] = []
+        self.nodes: dict[str, Node] = {}
+        self.log: list[str] = []
+        self.port = 0
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    def by_id(self, node_id: bytes) -> Node:
+        return self.nodes[self.post.names[node_id]]
+
+    def applied(self, node_id: bytes, trade_id: bytes) -> set[bytes]:
+        """Ids of the messages that a node has applied in a trade."""
+        node = self.by_id(node_id)
+        return {m.id for m in node.journal.messages(trade_id)}
+
+    async def start(self, arbiters: int, sats: Sequence[int], strangers: Sequence[str]) -> None:
+        self.port = await self.nursery.start(self.server.serve, 0)
+        names = ["maker", "taker", *strangers, *(f"arbiter{n}" for n in range(arbiters))]
+        async with trio.open_nursery() as starting:
+            for name in names:
+                starting.start_soon(self._add, name)
+        for name in ("maker", "taker", *strangers):
+            for sat in sats:
+                self.box.fund(self[name].wallet.script_for_payout(), sat)
+        self.mine(1)
+        for name in names:
+            if name.startswith("arbiter"):
+                await self[name].exchange.arbiter.register(1000, 1000)
+        for name in ("maker", "taker", *strangers):
+            await self.eventually(lambda name=name: self._funded(name, sum(sats)))
+
+    async def _funded(self, name: str, sat: int) -> None:
+        await self[name].wallet.sync()
+        assert self[name].balance() == sat
+
+    async def _add(self, name: str) -> None:
+        words = str(bdk.Mnemonic.from_entropy(hashlib.sha256(name.encode()).digest()[:16]))
+        identity = Identity.grind(NET, hashlib.sha256(name.encode()).digest())
+        node = Node(name, self, identity, words, Database(None), Desk(name), Registry(self.records))
+        self.nodes[name] = node
+        self.post.names[node.id] = name
+        await self.nursery.start(node.run)
+
+    async def stop(self, name: str) -> None:
+        """Kill a node between two commits."""
+        self[name].scope.cancel()
+        await self[name].ended.wait()
+
+    async def restart(self, name: str) -> None:
+        """Kill a node and start another over what it had committed."""
+        await self.stop(name)
+        await self.nursery.start(self[name].run)
+
+    # -- the chain and the clock
+
+    def mine(self, count: int = 1, step: int = STEP) -> None:
+        self.box.mine(count, step=step)
+        self.server.flush()
+
+    def reorg(self, depth: int, **options: Any) -> None:
+        self.box.reorg(depth, **options)
+        self.server.flush()
+
+    def pass_time(self, seconds: int) -> None:
+        self.clock.time += seconds
+        for node in self.nodes.values():
+            node.exchange.trades.wake_all()
+
+    def mempool(self) -> set[bytes]:
+        return set(self.box.pool.entries)
+
+    def confirmed(self, txid: bytes) -> bool:
+        return any(Outpoint(txid, n) in self.box.chain.index.coins for n in range(4))
+
+    # -- trading
+
+    def offer(self, *, maker: str = "maker", maker_sells: bool = True, **change: Any) -> Terms:
+        """Put an offer on the maker's desk and return its terms."""
+        values: dict[str, Any] = {
+            "offer_hash": hashlib.sha256(
+                f"{maker}/{len(self[maker].desk.offers)}".encode()
+            ).digest(),
+            "maker": self[maker].id,
+            "maker_is_seller": int(maker_sells),
+            "currency": "EUR",
+            "exponent": 2,
+            "min_sat": 200_000,
+            "max_sat": 2_000_000,
+            "price": PRICE,
+            "method": "CUSTOM",
+            "period_s": PERIOD_S,
+            "dep_b_bp": 1000,
+            "dep_s_bp": 1500,
+        }
+        terms = Terms(**(values | change))
+        self[maker].desk.offers[terms.offer_hash] = terms
+        return terms
+
+    async def take(
+        self, terms: Terms | None = None, amount: int = AMOUNT, *, taker: str = "taker"
+    ) -> bytes:
+        """Take an offer (a new one of the maker's by default); returns the trade's id."""
+        terms = terms or self.offer()
+        account = disclose(taker, bytes(32))
+        return await self[taker].exchange.opening.take(terms, amount, account)
+
+    async def act(self, name: str, trade_id: bytes, event: Any) -> None:
+        await self[name].exchange.act(trade_id, event)
+
+    async def dispute(self, name: str, trade_id: bytes, words: str = "no money came") -> None:
+        await self.act(name, trade_id, OpenDispute(self.papers(name, trade_id, words)))
+
+    def papers(self, name: str, trade_id: bytes, words: str) -> Dispute:
+        facts = self[name].facts(trade_id)
+        return Dispute(
+            contract=facts.contract.wire(),
+            messages=self.between(name, trade_id),
+            records=tuple(facts.records[i].wire() for i in sorted(facts.listed_ids())),
+            statement=words,
+        )
+
+    def statement(self, name: str, trade_id: bytes, words: str) -> Statement:
+        return Statement(statement=words, messages=self.between(name, trade_id))
+
+    def between(self, name: str, trade_id: bytes) -> tuple[bytes, ...]:
+        facts = self[name].facts(trade_id)
+        traders = {facts.maker, facts.taker}
+        return tuple(m.wire() for m in facts.messages if {m.sender, m.recipient} == traders)
+
+    async def inject(self, sender: str, recipient: str, raw: bytes) -> tuple[int, str]:
+        """Deliver bytes past the hook, on a connection of `sender`; returns the reply."""
+        pipe = connect(self.post, self[sender].id, self[recipient].id)
+        try:
+            await pipe.send(raw)
+            with trio.fail_after(PATIENCE):
+                return read_reply(await pipe.receive())
+        finally:
+            await pipe.close()
+
+    # -- waiting
+
+    async def eventually(self, check: Callable[[], Awaitable[Any]]) -> Any:
+        """Repeat `check` until it neither asserts nor fails; then return its answer."""
+        last: BaseException | None = None
+        with trio.move_on_after(PATIENCE):
+            while True:
+                try:
+                    return await check()
+                except (NodeError, AssertionError) as error:
+                    last = error
+                await trio.sleep(0.005)
+        raise AssertionError(f"in {PATIENCE} s: {last!r}\n" + "\n".join(self.log[-30:]))
+
+    async def until(self, name: str, trade_id: bytes, *states: type[State]) -> State:
+        """Wait until a node's trade is in one of these states."""
+
+        async def there() -> State:
+            self.poke()
+            state, note = self[name].state(trade_id), self[name].note(trade_id)
+            assert isinstance(state, states), f"{name} is {state!r:.300} ({note}), not {states}"
+            return state
+
+        found: State = await self.eventually(there)
+        return found
+
+    async def both(self, trade_id: bytes, *states: type[State]) -> None:
+        for name in ("maker", "taker"):
+            await self.until(name, trade_id, *states)
+
+    async def noted(self, name: str, trade_id: bytes, words: str) -> None:
+        """Wait until the trade's note holds `words`."""
+
+        async def there() -> None:
+            self.poke()
+            assert words in self[name].note(trade_id), self[name].note(trade_id)
+
+        await self.eventually(there)
+
+    async def delivered(self, name: str, trade_id: bytes, kind: Kind) -> Message:
+        """Wait until a node has applied a message of that kind."""
+
+        async def there() -> Message:
+            self.poke()
+            found = self[name].heard(trade_id, kind)
+            assert found is not None, f"{name} has no {kind.name}"
+            return found
+
+        message: Message = await self.eventually(there)
+        return message
+
+    def poke(self) -> None:
+        """Let every courier try again now."""
+        for node in self.nodes.values():
+            if node.id in self.post.handlers:
+                for peer in node.journal.recipients():
+                    node.exchange._courier.poke(peer)
+
+    async def quiet(self, name: str, trade_id: bytes) -> None:
+        """Wait until a node has nothing left to do in a trade but to publish."""
+
+        async def there() -> None:
+            await trio.testing.wait_all_tasks_blocked(0.002)
+            row = self[name].journal.row(trade_id)
+            if row is not None and row.own:
+                todo = self[name].exchange.tender._duties(row)
+                assert all(isinstance(d, Publish) for d in todo), todo
+
+        await self.eventually(there)
+
+
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.INFO)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage())
+
+
+@asynccontextmanager
+async def rig(
+    *,
+    arbiters: int = 3,
+    sats: Sequence[int] = (3_000_000,),
+    strangers: Sequence[str] = (),
+    hook: Hook | None = None,
+) -> AsyncIterator[Rig]:
+    """A running rig with funded traders and registered arbiters."""
+    backend_second.warm()
+    async with trio.open_nursery() as nursery:
+        made = Rig(nursery)
+        made.post.hook = hook
+        handler = _Lines(made.log)
+        loggers = [logging.getLogger(name) for name in ("escrow", "p2pnode")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+        try:
+            await made.start(arbiters, sats, strangers)
+            yield made
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+            nursery.cancel_scope.cancel()
+            made.box.close()
+
+
+def resigned(message: Message, key: Identity, **change: Any) -> bytes:
+    """Return a message with header fields or payload changed, signed anew by `key`."""
+    values = {name: getattr(message, name) for name in message.__dataclass_fields__}
+    changed = Message(**(values | {"signature": b""} | change))
+    with suppress(ValueError):
+        return changed.signed(key).wire()
+    return replace(changed, signature=key.sign(changed.id)).wire()
