@@ -8,7 +8,7 @@ from p2pnode.app.commands.frame import Session, common
 from p2pnode.app.commands.trade import btc, fiat
 from p2pnode.base.units import parse_decimal
 
-_CASES: Final = f"{'CASE':<10} {'STATE':<11} {'BY':<7} {'BTC':>12} {'FIAT':>16}  NEXT"
+_CASES: Final = f"{'CASE':<10} {'STATE':<11} {'BY':<7} {'BTC':>12} {'FIAT':>16}"
 _KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'AT':>8}"
 
 
@@ -88,7 +88,8 @@ def cases(session: Session) -> None:
     def row(c: dict[str, Any]) -> str:
         return (
             f"{c['trade_id'][:8]:<10} {c['state']:<11} {c['opener']:<7} "
-            f"{btc(c['amount_sat']):>12} {fiat(c):>16}  {c['next']}"
+            f"{btc(c['amount_sat']):>12} {fiat(c):>16}"
+            f"\n{'':<10} next: {c['next']}"
         )
 
     session.emit_rows(session.client.get("/v1/cases"), _CASES, row, "no cases")
