@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from escrow.arbiters import ArbiterRecord
 from escrow.draw import Drawn, conclude
-from escrow.messages import MAX_MESSAGE, VERSION, ZERO, Kind, Message
+from escrow.messages import MAX_PAYLOAD, VERSION, ZERO, Kind, Message
 from escrow.payloads import MAX_LISTED, Draw, Reveal
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
@@ -160,7 +160,7 @@ def _parts(name: str, value: object) -> tuple[tuple[Any, ...], bytes, bytes]:
         else:
             body.append(wire.exact(where, _hex(where, line), 32))
     payload = wire.blob(
-        f"{name}.payload", _hex(f"{name}.payload", lines["payload"]), MAX_MESSAGE // 2, low=1
+        f"{name}.payload", _hex(f"{name}.payload", lines["payload"]), MAX_PAYLOAD, low=1
     )
     return tuple(body), _hex(f"{name}.signature", lines["signature"]), payload
 

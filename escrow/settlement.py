@@ -85,8 +85,9 @@ def step(state: State, event: Event, facts: Facts) -> Step:
             return Releasing(), ()
         case ((Releasing() | Closed()), SayReceived()):
             raise LocalFault("you have released this trade already")
-        case Releasing(), ReleaseSigned(payload) if not facts.one(facts.me, Kind.RECEIVED):
-            return state, (Send(facts.peer, payload),)
+        case Releasing(b""), ReleaseSigned(payload) if facts.me == facts.seller:
+            said = facts.one(facts.me, Kind.RECEIVED)
+            return state, () if said else (Send(facts.peer, payload),)
         case ((Funded() | Paid()), OpenDispute(payload)):
             return Disputed(), (Send(facts.contract.arbiter, payload),)
         case Releasing(b""), OpenDispute(payload) if _deserted(facts):
@@ -178,8 +179,8 @@ def _received(state: State, event: Received, facts: Facts) -> Step:
             raise PeerFault("NOT_PAID after PAID")
         case _ if isinstance(state, _FUNDED) and kind in _LATE:
             return state, ()  # the chain may be faster than the peer's messages
-        case ((Funded() | Paid() | Disputed()), Kind.RECEIVED | Kind.FORWARD):
-            return Releasing(event.final), ()
+        case ((Funded() | Paid() | Disputed()), Kind.RECEIVED | Kind.FORWARD) if event.final:
+            return Releasing(event.final), ()  # the buyer's alone to complete
         case ((Releasing() | Closed() | Ruled()), Kind.RECEIVED | Kind.FORWARD):
             return state, ()
         case ((Funded() | Paid() | Disputed()), Kind.NOTICE):
@@ -227,8 +228,8 @@ def may_complete(split: Split, facts: Facts) -> bool:
 
 def _pay(state: State, note: str, facts: Facts) -> Step:
     _only(facts.buyer, facts, "the buyer pays")
-    if isinstance(state, Disputed):
-        raise LocalFault("a dispute is open: do not pay")
+    if isinstance(state, (Disputed, Ruled)):
+        raise LocalFault(f"a dispute is {'open' if state == Disputed() else 'ruled'}: do not pay")
     if isinstance(state, (Paid, Releasing, Closed)):
         raise LocalFault("you have said so already")
     if not isinstance(state, Funded):
