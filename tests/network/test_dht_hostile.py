@@ -113,6 +113,26 @@ async def test_a_peer_that_serves_rubbish_without_end_is_left():
         assert liar.node_id not in node.dht.table
 
 
+async def test_a_cursor_that_leads_back_is_not_followed():
+    asked_for = []
+    good = note(identity("honest"), "m")
+
+    async def circle(channel):
+        while True:
+            asked = rpc.decode(await channel.receive())
+            result = ()
+            if asked.method == rpc.FIND_VALUE:
+                asked_for.append(asked.args[2])
+                result = ((), (good,), b"again")
+            await channel.send(rpc.encode(Answer(asked.id, result)))
+
+    async with town() as build, build.liar("liar", circle) as (_, liar):
+        node = await build.node("a")
+        node.dht.table.welcome(liar)
+        assert len((await node.dht.get(NOTE, note_key("m"))).records) == 1
+        assert asked_for == [b"", b"again"]
+
+
 async def test_invented_peers_without_work_or_life_do_not_stop_a_lookup():
     lazy = [n for i in range(200) if not works(NETWORK, (n := Identity(bytes([i]) * 32).node_id))]
     dead = [identity(f"dead{i}").node_id for i in range(20)]

@@ -163,10 +163,14 @@ async def test_a_key_without_its_work_is_refused_both_ways():
 async def test_a_key_that_is_not_ed25519_is_refused(monkeypatch):
     from libp2p.crypto.secp256k1 import create_new_key_pair
 
+    def worked(_):  # the bytes that would pass for a node id carry the work
+        while True:
+            keys = create_new_key_pair()
+            if works(NETWORK, keys.public_key.to_bytes()[-32:]):
+                return keys
+
     async with pair() as (_, b):
-        monkeypatch.setattr(
-            transport_secure, "create_new_key_pair", lambda _: create_new_key_pair()
-        )
+        monkeypatch.setattr(transport_secure, "create_new_key_pair", worked)
         async with open_streams(identity("c"), NETWORK) as other:
             with pytest.raises(Unreachable):
                 await other.open(b.node_id, b.addrs(), ECHO, limit=LIMIT)
@@ -206,6 +210,52 @@ async def test_garbage_and_silence_on_the_port_stop_nobody(monkeypatch):
                         pass
                 except trio.BrokenResourceError:
                     pass
+
+
+async def test_a_stranger_may_not_talk_without_end_before_the_handshake():
+    async with pair() as (a, b):
+        stream = await trio.open_tcp_stream("127.0.0.1", port_of(b))
+
+        async def talk():
+            await stream.send_all(b"\x13/multistream/1.0.0\n")
+            for _ in range(40):
+                await stream.send_all(b"\x03ls\n" * 1000)
+
+        heard = 0
+        with trio.fail_after(4):  # less than the deadline of a handshake
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_broken, talk)
+                try:
+                    while data := await stream.receive_some():
+                        heard += len(data)
+                except trio.BrokenResourceError:
+                    pass
+        assert heard > 0
+        stream.socket.close()
+        await works_for(a, b)
+
+
+async def _until_broken(talk):
+    try:
+        await talk()
+    except trio.BrokenResourceError:
+        pass
+
+
+async def test_a_send_given_up_half_way_ends_the_stream():
+    async def never_read(_channel):
+        await trio.sleep_forever()
+
+    async with pair() as (a, b):
+        b.serve("/deaf/1", never_read, limit=LIMIT)
+        channel = await a.open(b.node_id, b.addrs(), "/deaf/1", limit=LIMIT)
+        with trio.move_on_after(0.5) as waiting:
+            while True:
+                await channel.send(bytes(LIMIT))
+        assert waiting.cancelled_caught
+        with trio.fail_after(5), pytest.raises(Unreachable):
+            await channel.send(b"the rest would be read as part of what was given up")
+        await works_for(a, b)
 
 
 async def test_a_frame_that_never_ends_costs_the_stream(monkeypatch):

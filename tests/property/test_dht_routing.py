@@ -4,6 +4,7 @@ import hashlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kademlia.node import Node
 
 from dht.endpoint import Peer
 from dht.keys import distance
@@ -101,3 +102,10 @@ def test_a_bucket_without_news_is_lonely_by_the_clock_it_was_given():
     assert touched not in table.lonely(5)
     assert len(table.lonely(5)) == len(table.buckets) - 1
     assert table.lonely(11) == []
+
+
+def test_an_id_at_the_very_edge_of_a_bucket_belongs_to_it():
+    table = table_of(2, range(20))
+    for index, bucket in enumerate(table.buckets):
+        for edge in bucket.range:
+            assert table.get_bucket_for(Node(edge.to_bytes(32, "big"))) == index
