@@ -17,7 +17,7 @@ from escrow.messages import MAX_PAYLOAD, VERSION, ZERO, Kind, Message
 from escrow.payloads import MAX_LISTED, Draw, Reveal
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
-from p2pnode.base.identity import verify
+from p2pnode.base.identity import check_node_id, verify
 from p2pnode.base.networks import NETWORKS, Network
 
 BlockHash = Callable[[int], bytes | None]
@@ -139,14 +139,17 @@ def _message_from_json(name: str, value: object, net: Network, take: Message | N
     for key, line in zip(_HEADER, body, strict=True):
         if key in expected and line != expected[key]:
             raise InvalidRecord(f"{name}.{key}", "is not what it must be in this message")
+    check_node_id(f"{name}.sender", body[_HEADER.index("sender")], net)
+    if not _is_signed(net, body, signature):
+        lines = ", ".join(_HEADER)
+        why = f"is not the sender's over the lines {lines}: it or one of them was altered"
+        raise InvalidRecord(f"{name}.signature", why)
     try:
         return Message.from_wire(wire.pack((body, signature, payload)), net)
     except InvalidRecord as error:
         field, why = error.field, str(error).partition(": ")[2]
-    if field == "payload_hash" and _is_signed(net, body, signature):
+    if field == "payload_hash":
         field, why = "payload", "does not hash to the header's payload_hash"
-    if field == "signature":
-        why = f"is not the sender's over the lines {', '.join(_HEADER)}: one of them was altered"
     raise InvalidRecord(f"{name}.{field}", why)
 
 

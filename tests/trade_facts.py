@@ -5,7 +5,7 @@ by message; `facts` and `case` are what a trader and the arbiter know of it at t
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
@@ -170,14 +170,22 @@ class Play:
     """One trade, told message by message, in the order in which they are said and applied."""
 
     def __init__(
-        self, *, maker_is_seller: int = 1, lists: dict[str, Sequence[int]] | None = None
+        self,
+        *,
+        maker_is_seller: int = 1,
+        lists: dict[str, Sequence[int]] | None = None,
+        numbered: dict[int, ArbiterRecord] | None = None,
+        chain: Callable[[int], bytes | None] = block_hash,
+        anchor: int = ANCHOR,
     ) -> None:
         self.maker, self.taker = identity("maker"), identity("taker")
         self.maker_is_seller = maker_is_seller
         self.seller = self.maker if maker_is_seller else self.taker
         self.buyer = self.taker if maker_is_seller else self.maker
         self.lists = lists or LISTS
-        self.records = {r.id: r for n in range(5) for r in [record(n)]}
+        self.numbered = numbered or {n: record(n) for n in range(5)}
+        self.records = {r.id: r for r in self.numbered.values()}
+        self.chain, self.anchor = chain, anchor
         self.messages: list[Message] = []
 
     # -- what everyone brings
@@ -186,7 +194,7 @@ class Play:
         return "maker" if who is self.maker else "taker"
 
     def listed(self, who: Identity) -> Listed:
-        return listing(record(n) for n in self.lists[self.name(who)])
+        return listing(self.numbered[n] for n in self.lists[self.name(who)])
 
     def key(self, who: Identity) -> PrivateKey:
         return secret(f"escrow of {self.name(who)}")
@@ -247,7 +255,7 @@ class Play:
             self.one(self.maker, Kind.DRAW),
             self.one(self.taker, Kind.REVEAL),
         )
-        return conclude(*three, self.records, block_hash)
+        return conclude(*three, self.records, self.chain)
 
     @cached_property
     def contract(self) -> Contract:
@@ -268,7 +276,7 @@ class Play:
         self, me: Identity, view: ChainView | None = None, *, lacks: Iterable[int] = ()
     ) -> Facts:
         """What a trader knows; `lacks` are arbiters whose record he has not."""
-        gone = {record(n).id for n in lacks}
+        gone = {self.numbered[n].id for n in lacks}
         return Facts(
             network=NET,
             me=me.node_id,
@@ -278,7 +286,7 @@ class Play:
             own=self.own(me),
             messages=tuple(m for m in self.messages if me.node_id in (m.sender, m.recipient)),
             records={i: r for i, r in self.records.items() if i not in gone},
-            block_hash=block_hash,
+            block_hash=self.chain,
             view=view,
         )
 
@@ -358,8 +366,8 @@ class Play:
             fiat_minor=fiat_for(AMOUNT, self.terms.price),
             method="CUSTOM",
             escrow_kind=KIND_2OF3,
-            anchor_h=ANCHOR,
-            anchor_hash=block_hash(ANCHOR) or ZERO,
+            anchor_h=self.anchor,
+            anchor_hash=self.chain(self.anchor) or ZERO,
             work=0,
             root=root(NET, own.listed),
             commitment=commit(NET, own.nonce),
