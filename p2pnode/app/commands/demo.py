@@ -53,6 +53,9 @@ def demo(as_json: bool, keep: bool, data_dir: Path | None) -> None:
         except NodeError as error:
             show.clear()
             _fail(error, as_json)
+        except OSError as error:
+            show.clear()
+            _fail(StorageFault(f"{error.filename or root}: {error.strerror}"), as_json)
         finally:
             show.clear()
 
@@ -64,7 +67,9 @@ def _interruptible() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup says otherwise
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, end) for number in numbers]
     try:
         yield
@@ -75,7 +80,7 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _folder(data_dir: Path | None) -> Iterator[Path]:
-    """Give a folder for the run; a temporary one goes with it, but for a failed step's logs."""
+    """Give a folder for the run; a temporary one goes with it. Raises LocalFault, StorageFault."""
     try:
         if data_dir is not None:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

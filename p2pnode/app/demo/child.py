@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from p2pnode.base.errors import NodeError
+from p2pnode.base.errors import NodeError, Unreachable
 
 TAIL_LINES: Final = 12
 TAIL_BYTES: Final = 64 * 1024
 TURN_S: Final = 0.2  # how often somebody who waits looks at the other processes
+DEATH_S: Final = 0.5  # between a socket's end and that of its process
+POLL_S: Final = 0.02
 
 
 class ProcessFault(NodeError):
@@ -37,9 +39,11 @@ class TooSlow(ProcessFault):
 class CommandFailed(ProcessFault):
     """A command was refused: `status` is its exit code, `error` its error object."""
 
-    def __init__(self, who: str, words: str, status: int, error: dict[str, Any]) -> None:
+    def __init__(
+        self, who: str, words: str, status: int, error: dict[str, Any], log: tuple[str, ...]
+    ) -> None:
         reason = error.get("message", f"exit code {status}")
-        super().__init__(who, f"`p2pnode {words}` failed: {reason}")
+        super().__init__(who, f"{words} failed: {reason}", log)
         self.status, self.error = status, error
 
 
@@ -90,7 +94,10 @@ class Child:
 
 
 class Command:
-    """A command under way; several may run at once."""
+    """A command under way; several may run at once.
+
+    `look` raises if a process has died; `last_words` are those of the node it talks to.
+    """
 
     def __init__(
         self,
@@ -98,29 +105,28 @@ class Command:
         words: tuple[str, ...],
         process: subprocess.Popen[bytes],
         look: Callable[[], None],
+        last_words: Callable[[], tuple[str, ...]],
         limit_s: float,
     ) -> None:
-        self.who, self.process, self._look = who, process, look
-        self._words, self._deadline = words, time.monotonic() + limit_s
-        self._limit_s = limit_s
+        self.who, self.process, self._look, self._last_words = who, process, look, last_words
+        self._said, self._limit_s = f"`p2pnode {' '.join(words)}`", limit_s
+        self._deadline = time.monotonic() + limit_s
 
     def rows(self) -> list[Any]:
         """Wait for its end and return its answers, an object a line. Raises ProcessFault."""
         out, err = self._finish()
-        if self.process.returncode:
-            self._look()  # if a process died, that is the reason
-            raise CommandFailed(self.who, self._said(), self.process.returncode, _error(err))
+        status = self.process.returncode
+        if status:
+            self._blame(status)
+            raise CommandFailed(self.who, self._said, status, _error(err), self._last_words())
         return [json.loads(line) for line in out.splitlines()]
 
     def answer(self) -> dict[str, Any]:
         """Wait for its end and return its one answer. Raises ProcessFault."""
         rows = self.rows()
         if len(rows) != 1 or not isinstance(rows[0], dict):
-            raise ProcessFault(self.who, f"`p2pnode {self._said()}` gave {len(rows)} answers")
+            raise ProcessFault(self.who, f"{self._said} gave {len(rows)} answers")
         return rows[0]
-
-    def _said(self) -> str:
-        return " ".join(self._words)
 
     def _finish(self) -> tuple[bytes, bytes]:
         while True:
@@ -130,8 +136,17 @@ class Command:
                 self._look()
                 if time.monotonic() > self._deadline:
                     self.process.kill()
-                    said = f"`p2pnode {self._said()}` took over {self._limit_s:g} s"
-                    raise TooSlow(self.who, said) from None
+                    text = f"{self._said} took over {self._limit_s:g} s"
+                    raise TooSlow(self.who, text, self._last_words()) from None
+
+    def _blame(self, status: int) -> None:
+        """Raise the death of a process if that is why nobody answered."""
+        deadline = time.monotonic() + (DEATH_S if status == Unreachable.exit_code else 0)
+        while True:
+            self._look()
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(POLL_S)
 
 
 def _error(err: bytes) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What everybody must hold at the end, from the contracts alone (docs/demo.md).
 
-Recomputed here by the written formulas (docs/wire.md, "Transactions"), sharing no code
+Recomputed here by the written formulas (docs/wire/transactions.md), sharing no code
 with the node: opening balance, minus what was locked and the own share of the funding fee,
 plus the own part of the payout. Every coin and output of the demo's wallets is P2WPKH; each
 side brings one coin (largest first, and the largest suffices) and takes one change. Values

@@ -27,9 +27,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from p2pnode.app import api_socket
 from p2pnode.app.client import Client
 from p2pnode.app.demo import guard
 from p2pnode.app.demo.child import (
+    POLL_S,
     Child,
     ChildDied,
     Command,
@@ -37,16 +39,15 @@ from p2pnode.app.demo.child import (
     ProcessFault,
     TooSlow,
 )
-from p2pnode.base.errors import Unreachable
+from p2pnode.base.errors import NodeError, Unreachable
 
 __all__ = ["CHAIN", "ChildDied", "Command", "CommandFailed", "ProcessFault", "Processes", "TooSlow"]
 
 CHAIN: Final = "chain"
-READY_S: Final = 30.0  # from spawn to the ready line
-COMMAND_S: Final = 60.0
-WAIT_S: Final = 30.0
+READY_S: Final = 90.0  # from spawn to the ready line
+COMMAND_S: Final = 90.0
+WAIT_S: Final = 90.0
 STOP_S: Final = 10.0  # from SIGTERM to SIGKILL
-POLL_S: Final = 0.02
 T = TypeVar("T")
 
 
@@ -169,7 +170,7 @@ class Processes:
         else:
             full += ["--data-dir", str(self.data_dir(name)), "--network", self.network]
         process = self._spawn(full, subprocess.PIPE, subprocess.PIPE)
-        return Command(name, words, process, self.look, limit_s)
+        return Command(name, words, process, self.look, lambda: self.last_words(name), limit_s)
 
     def until(
         self,
@@ -191,13 +192,21 @@ class Processes:
                 if accept(answer):
                     return answer
                 seen = str(answer)
+            except ProcessFault:
+                raise
             except Unreachable as error:
                 seen = str(error)
+            except NodeError as error:
+                raise ProcessFault(name, f"{what}: {error}", self.last_words(name)) from None
             if time.monotonic() > deadline:
-                last = self._children[name].last_words() if name in self._children else ()
                 text = f"{what}: not within {limit_s:g} s; last seen: {seen[:300]}"
-                raise TooSlow(name, text, last)
+                raise TooSlow(name, text, self.last_words(name))
             time.sleep(POLL_S)
+
+    def last_words(self, name: str) -> tuple[str, ...]:
+        """Return the last lines of a process's log and stderr."""
+        child = self._children.get(name)
+        return child.last_words() if child else ()
 
     def look(self) -> None:
         """Raise ChildDied if any process has ended unasked."""
@@ -284,6 +293,8 @@ class Processes:
             child.process.wait()
 
     def _forget_lock(self, child: Child) -> None:
-        """Remove the files that a killed daemon leaves; its lock died with it."""
-        for name in ("lock", "sandbox.lock", "api.sock"):
-            (self.data_dir(child.name) / name).unlink(missing_ok=True)
+        """Remove what a killed daemon leaves in its folder; its lock itself died with it."""
+        folder = self.data_dir(child.name)
+        for name in ("lock", "sandbox.lock"):
+            (folder / name).unlink(missing_ok=True)
+        api_socket.release(folder)

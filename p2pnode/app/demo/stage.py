@@ -57,7 +57,7 @@ class Stage:
         balance = self.ask(name, "sees the newest block", path, lambda b: b["height"] >= height)
         confirmed: int = balance["confirmed_sat"]
         if name in ARBITERS:
-            confirmed += self.net.client(name).get("/v1/arbiter").get("earned_sat", 0)
+            confirmed += self.ask(name, "counts its fees", "/v1/arbiter", bool)["earned_sat"]
         return confirmed
 
     def begin_check(self, name: str, trade_id: str, arbiter: str) -> None:

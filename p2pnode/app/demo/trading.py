@@ -19,8 +19,8 @@ RULING: Final = "0.01"  # what the verdict gives the buyer; RELEASE would give h
 FINAL_DEPTH: Final = 6
 DAY_S: Final = 86_400
 MEDIAN_BLOCKS: Final = 6  # a block's time is the chain's median time this much later
-PAID_WORDS: Final = "I paid on Monday; here is the reference."
-SELLER_WORDS: Final = "Nothing has reached my account."
+PAID_WORDS: Final = "I paid on Monday."
+SELLER_WORDS: Final = "Nothing came."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def play_ruled(stage: Stage) -> Ending:
     fee = deal.arbiter_fee_sat
     stage.show.step("verdict", deal.arbiter, f"rules: {RULING} BTC to the buyer, his fee {fee} sat")
     payout = ledger.ruled(deal, parse_decimal("buyer", RULING, 8))
-    return _close(stage, deal, payout, MAKER, "adds his signature to the verdict's payout")
+    return _close(stage, deal, payout, MAKER, "completes the verdict's payout")
 
 
 # ------------------------------------------------------------------ offer to escrow
@@ -163,13 +163,13 @@ def _refuse_early(stage: Stage, deal: Deal) -> None:
             raise
     else:
         raise ProcessFault(deal.arbiter, "signed less than a release before its time")
-    text = f"cannot rule {RULING} yet: below a release only after the deadline"
+    text = f"may not rule {RULING} BTC yet: refused until the deadline"
     stage.show.step("refused", deal.arbiter, text)
 
 
 def _pass_deadline(stage: Stage, deal: Deal) -> None:
     path = f"/v1/cases/{deal.trade_id}"
-    case = stage.net.client(deal.arbiter).get(path)
+    case = stage.ask(deal.arbiter, "knows the deadline", path, lambda c: "mtp" in c)
     wait_s = case["below_release_from_mtp"] - case["mtp"]
     stage.mine(-(-wait_s // DAY_S) + MEDIAN_BLOCKS, f"{-(-wait_s // DAY_S)} days pass", DAY_S)
     what = "sees the deadline pass"
