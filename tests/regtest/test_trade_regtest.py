@@ -193,7 +193,7 @@ def check_payout(market: Market, trade: dict[str, Any], shares: tuple[int, ...])
 
 
 def check_draw(market: Market, trade: dict[str, Any], file: Path) -> None:
-    """Verify the draw by its transcript and ElectrumX alone; then with one digit altered."""
+    """Verify the draw by its transcript and ElectrumX alone; with another arbiter named it fails."""
     net = market.net
     net.cli("taker", "draw", "show", trade["trade_id"], "--out", str(file))
     verify = ("draw", "verify", str(file), "--electrum", net.electrum)
