@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "stop": "Stop the running node and wait until it has gone.",
     "sandbox": "A private bitcoin chain on this machine, to learn and to test.",
     "demo": "A whole trade and a dispute between real nodes on this machine.",
-    "wallet": "Balance, addresses, payments, the words of the seed.",
+    "wallet": "Balance, addresses, payments.",
     "account": "The payment accounts that offers name.",
     "offer": "Publish, find and withdraw offers.",
     "trade": "Take an offer and see the trade through.",

@@ -1,7 +1,5 @@
 """What to do next, in one sentence for each state: pure words over a trade's facts."""
 
-from datetime import UTC, datetime
-
 from escrow.facts import Facts
 from escrow.hearing import Case
 from escrow.messages import Kind
@@ -26,12 +24,7 @@ from escrow.model import (
     Void,
 )
 from orderbook.currencies import exponent
-from p2pnode.base.units import decimal
-
-
-def moment(seconds: int) -> str:
-    """Write unix seconds as people read them."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+from p2pnode.base.units import decimal, moment
 
 
 def advise(state: State, facts: Facts | None) -> str:
@@ -55,13 +48,14 @@ def advise(state: State, facts: Facts | None) -> str:
     match state:
         case Broadcast():
             depth, wanted = facts.view.funding_depth if facts.view else 0, facts.contract.depth
-            return f"wait: do not pay yet, the escrow has {depth} of {wanted} confirmations"
+            warning = "do not pay yet, " if facts.me == facts.buyer else ""
+            return f"wait: {warning}the escrow has {depth} of {wanted} confirmations"
         case Funded():
             return _funded(facts, short)
         case Paid() if facts.me == facts.seller:
             return f"when the money is in your account: p2pnode trade received {short}"
         case Paid():
-            return f"wait for the seller; if he is silent: p2pnode dispute open {short}"
+            return f"wait for the seller; if he is silent: {_open(short)}"
         case Releasing():
             return "wait: the payout confirms"
         case Disputed():
@@ -77,12 +71,18 @@ def _funded(facts: Facts, short: str) -> str:
     if facts.me == facts.seller:
         return f"wait for the buyer's payment; when it is in: p2pnode trade received {short}"
     if facts.one(facts.me, Kind.NOT_PAID):
-        return f"you declared that you will not pay: p2pnode dispute open {short}"
+        return f"you declared that you will not pay: {_open(short)}"
+    if view and view.mtp >= contract.period_end(view.funding_mtp):
+        return f"the time to pay is over: do not pay; {_open(short)}"
     if not facts.one(facts.me, Kind.ACK):
         return "wait: do not pay before the seller's payment details are here"
     amount = f"{decimal(contract.fiat_minor, exponent(contract.currency))} {contract.currency}"
     until = f" before {moment(contract.period_end(view.funding_mtp))}" if view else ""
     return f"pay {amount} as the account says{until}, then: p2pnode trade pay-sent {short}"
+
+
+def _open(short: str) -> str:
+    return f"p2pnode dispute open {short} --statement …"
 
 
 def _disputed(facts: Facts, short: str) -> str:

@@ -1,9 +1,10 @@
-"""Money as integers: satoshi, minor fiat units, prices. Never a float.
+"""Money as integers: satoshi, minor fiat units, prices. Never a float. And times for people.
 
 A price is minor units of the currency per BTC x 10^4 (docs/wire.md, "Units").
 """
 
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 from p2pnode.base.errors import InvalidRecord
@@ -40,3 +41,8 @@ def parse_decimal(field: str, text: str, places: int) -> int:
         raise InvalidRecord(field, f"has more than {places} decimals")
     value: int = int(whole) * int(10**places) + int(rest[:places].ljust(places, "0") or "0")
     return value
+
+
+def moment(seconds: int) -> str:
+    """Write unix seconds as people read them."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -5,7 +5,7 @@ from typing import Any, Final, TextIO
 
 import click
 
-from p2pnode.app.commands.frame import Session, common
+from p2pnode.app.commands.frame import Session, common, hanging
 from p2pnode.base.errors import InvalidRecord, UsageFault
 
 MAX_FILE: Final = 100_000  # characters
@@ -19,7 +19,11 @@ def account() -> None:
 @account.command()
 @common
 def methods(session: Session) -> None:
-    """List the payment methods and the fields each asks for."""
+    r"""List the payment methods and their fields.
+
+    \b
+    p2pnode account methods
+    """
     session.emit_rows(
         session.client.get("/v1/accounts/methods"),
         f"{'METHOD':<14}  {'PERIOD':>6}  FIELDS",
@@ -44,9 +48,13 @@ def add(
     method: str | None,
     details: str | None,
 ) -> None:
-    r"""Add an account, from options or from a JSON FILE ("-" reads standard input).
+    r"""Add an account.
+
+    From options, or from a JSON FILE such as the one below; "-" reads standard input.
 
     \b
+    p2pnode account add --name home --method CUSTOM --details "cash at noon"
+    p2pnode account add account.json
     {"name": "home", "method": "CUSTOM", "details": {"details": "pay to …"}}
     """
     body = _from_file(file) if file else {}
@@ -62,11 +70,17 @@ def add(
 @account.command("list")
 @common
 def list_accounts(session: Session) -> None:
-    """List your accounts with their details."""
+    r"""List your accounts with their details.
+
+    \b
+    p2pnode account list
+    """
     session.emit_rows(
         session.client.get("/v1/accounts"),
         f"{'NAME':<20}  {'METHOD':<14}  DETAILS",
-        lambda a: f"{a['name']:<20}  {a['method']:<14}  {'; '.join(a['details'].values())}",
+        lambda a: hanging(
+            f"{a['name']:<20}  {a['method']:<14}  ", "; ".join(a["details"].values())
+        ),
         "no accounts yet: p2pnode account add",
     )
 

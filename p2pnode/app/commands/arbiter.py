@@ -4,9 +4,10 @@ from typing import Any, Final
 
 import click
 
-from p2pnode.app.commands.frame import Session, common
+from p2pnode.app.commands.frame import Session, coins, common, entry, hanging, hex_prefix
 from p2pnode.app.commands.trade import btc, fiat
-from p2pnode.base.units import parse_decimal
+from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.units import moment, parse_decimal
 
 _CASES: Final = f"{'CASE':<10} {'STATE':<11} {'BY':<7} {'BTC':>12} {'FIAT':>16}"
 _KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'AT':>8}"
@@ -24,7 +25,9 @@ def arbiter() -> None:
     "--fee-ppm", "fee_ppm", default=1000, show_default=True, help="Millionths of the amount."
 )
 def register(session: Session, fee_base: int, fee_ppm: int) -> None:
-    r"""Consent to be drawn: publish your record, and keep it fresh while the node runs.
+    r"""Consent to be drawn as an arbiter.
+
+    Publishes your record and keeps it fresh while the node runs.
 
     \b
     p2pnode arbiter register --fee-base 2000 --fee-ppm 2500
@@ -36,7 +39,11 @@ def register(session: Session, fee_base: int, fee_ppm: int) -> None:
 @arbiter.command()
 @common
 def status(session: Session) -> None:
-    """Show your own record, and what your verdicts have earned."""
+    r"""Show your record and what you have earned.
+
+    \b
+    p2pnode arbiter status
+    """
     answer = session.client.get("/v1/arbiter")
     earned = f"earned {btc(answer['earned_sat'])} BTC, not withdrawn yet"
     if answer["earned_pending_sat"]:
@@ -54,7 +61,7 @@ def status(session: Session) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def withdraw(session: Session, rate: int | None, yes: bool) -> None:
-    r"""Send the fees that your verdicts have earned to your wallet.
+    r"""Send the fees you have earned to your wallet.
 
     \b
     p2pnode arbiter withdraw
@@ -71,7 +78,11 @@ def withdraw(session: Session, rate: int | None, yes: bool) -> None:
 @arbiter.command("list")
 @common
 def list_(session: Session) -> None:
-    """List the arbiters that the network knows."""
+    r"""List the arbiters that the network knows.
+
+    \b
+    p2pnode arbiter list
+    """
 
     def row(a: dict[str, Any]) -> str:
         return f"{a['node_id'][:16]}…  {a['fee_base_sat']:>8} {a['fee_ppm']:>8} {a['at_height']:>8}"
@@ -83,13 +94,18 @@ def list_(session: Session) -> None:
 @arbiter.command()
 @common
 def cases(session: Session) -> None:
-    """List the cases that you were drawn for, oldest first."""
+    r"""List the cases that you were called to, oldest first.
+
+    \b
+    p2pnode arbiter cases
+    p2pnode arbiter cases --json | jq -r 'select(.state=="Hearing").trade_id'
+    """
 
     def row(c: dict[str, Any]) -> str:
         return (
             f"{c['trade_id'][:8]:<10} {c['state']:<11} {c['opener']:<7} "
             f"{btc(c['amount_sat']):>12} {fiat(c):>16}"
-            f"\n{'':<10} next: {c['next']}"
+            "\n" + hanging(f"{'':<10} next: ", c["next"])
         )
 
     session.emit_rows(session.client.get("/v1/cases"), _CASES, row, "no cases")
@@ -99,8 +115,15 @@ def cases(session: Session) -> None:
 @common
 @click.argument("case")
 def show(session: Session, case: str) -> None:
-    """Show one case: contract, draw and message chains are checked already."""
-    _show(session, session.client.get(f"/v1/cases/{case}"))
+    r"""Show one case with its statements.
+
+    Contract, draw and message chains were checked before it got here; --json adds the list
+    of the papers that each trader has shown.
+
+    \b
+    p2pnode arbiter show 7f3a91
+    """
+    _show(session, session.client.get(_path(case)))
 
 
 @arbiter.command()
@@ -110,35 +133,52 @@ def show(session: Session, case: str) -> None:
 @click.option("--reason", required=True, help="Why; both traders read it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def decide(session: Session, case: str, buyer: str, reason: str, yes: bool) -> None:
-    r"""Rule on a case: so much to the buyer, your fee to you, the rest to the seller.
+    r"""Rule on a case.
+
+    So much of the escrow to the buyer, your fee to you, the rest to the seller; either of
+    them can then take it to the chain. It is final.
 
     \b
     p2pnode arbiter decide 7f3a91 --buyer 0.0015 --reason "No payment was shown."
     """
     buyer_sat = parse_decimal("buyer", buyer, 8)
-    found = session.client.get(f"/v1/cases/{case}")
+    found = session.client.get(_path(case))
     rest = found["escrow_sat"] - found["fee_sat"] - buyer_sat
+    if rest < 0:
+        raise InvalidRecord("buyer", f"there are {coins(rest + buyer_sat)} BTC to divide")
     session.remark(
-        f"buyer {btc(buyer_sat)} BTC, seller {btc(rest)} BTC, you {btc(found['fee_sat'])} BTC; "
+        f"buyer {btc(buyer_sat)} BTC, seller {btc(rest)} BTC, you {btc(found['fee_sat'])} BTC;\n"
         "the network fee comes off the larger share"
     )
     session.confirm("Sign this verdict? It is final.", yes)
-    answer = session.client.post(f"/v1/cases/{case}/decide", buyer_sat=buyer_sat, reason=reason)
+    answer = session.client.post(_path(case, "/decide"), buyer_sat=buyer_sat, reason=reason)
     _show(session, answer)
 
 
+def _path(case: str, verb: str = "") -> str:
+    return f"/v1/cases/{hex_prefix('case', case)}{verb}"
+
+
 def _show(session: Session, c: dict[str, Any]) -> None:
+    deposits = f"buyer {coins(c['deposit_buyer_sat'])}, seller {coins(c['deposit_seller_sat'])} BTC"
     lines = [
         f"Case {c['trade_id'][:8]}   {c['state']}, opened by the {c['opener']}",
-        f"  trade     {btc(c['amount_sat'])} BTC for {fiat(c)}; escrow {btc(c['escrow_sat'])} BTC",
-        f"  deposits  buyer {btc(c['deposit_buyer_sat'])}, seller {btc(c['deposit_seller_sat'])}",
-        f"  buyer     {c['statement_buyer'] or '(no statement yet)'}",
-        f"  seller    {c['statement_seller'] or '(no statement yet)'}",
+        entry("trade", f"{btc(c['amount_sat'])} BTC for {fiat(c)}"),
+        entry("escrow", f"{btc(c['escrow_sat'])} BTC, your fee {coins(c['fee_sat'])} BTC"),
+        entry("deposits", deposits),
+        entry("buyer", c["statement_buyer"] or "(no statement yet)"),
+        entry("seller", c["statement_seller"] or "(no statement yet)"),
     ]
     if "buyer_sat" in c:
         shares = f"buyer {btc(c['buyer_sat'])}, seller {btc(c['seller_sat'])}"
-        lines.append(f"  verdict   {shares}, you {btc(c['fee_sat'])}")
+        lines.append(entry("verdict", f"{shares}, you {btc(c['fee_sat'])} BTC"))
+    elif "below_release_from_mtp" in c and c["state"] in {"Noticed", "Hearing"}:
+        release = coins(c["amount_sat"] + c["deposit_buyer_sat"])
+        since = moment(c["below_release_from_mtp"])
+        lines.append(entry("chain time", moment(c["mtp"])))
+        lines.append(
+            entry("ruling", f"under {release} BTC for the buyer not before {since}, chain time")
+        )
     if c["note"]:
-        lines.append(f"  note      {c['note']}")
-    lines.append(f"  next      {c['next']}")
-    session.emit(c, *lines)
+        lines.append(entry("note", c["note"]))
+    session.emit(c, *lines, entry("next", c["next"]))

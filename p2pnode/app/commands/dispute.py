@@ -2,7 +2,8 @@
 
 import click
 
-from p2pnode.app.commands.frame import Session, common
+from p2pnode.app.commands.frame import Session, common, entry, hanging
+from p2pnode.app.commands.trade import deadlines, path
 
 
 @click.group()
@@ -16,17 +17,19 @@ def dispute() -> None:
 @click.option("--statement", required=True, help="What happened, in your words.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def open_(session: Session, trade_id: str, statement: str, yes: bool) -> None:
-    r"""Open a dispute: the arbiter gets the contract, all messages and your statement.
+    r"""Call the arbiter.
 
-    He then also reads the payment details that you and the other side exchanged. Nobody
-    pays any more once a dispute is open.
+    He gets the contract, all messages of the trade and your statement, and with them the
+    payment details that you and the other side exchanged. Nobody pays any more once a
+    dispute is open.
 
     \b
-    p2pnode dispute open 7f3a91 --statement "I paid on Monday, the seller does not answer."
+    p2pnode dispute open 7f3a91 --statement "I paid on Monday. No answer."
     """
     session.confirm("Call the arbiter? It cannot be taken back.", yes)
-    answer = session.client.post(f"/v1/trades/{trade_id}/dispute", statement=statement)
-    session.emit(answer, f"dispute opened in {answer['trade_id'][:8]}", f"next: {answer['next']}")
+    answer = session.client.post(path(trade_id, "/dispute"), statement=statement)
+    done = f"dispute opened in {answer['trade_id'][:8]}"
+    session.emit(answer, done, hanging("next: ", answer["next"]))
 
 
 @dispute.command()
@@ -34,21 +37,31 @@ def open_(session: Session, trade_id: str, statement: str, yes: bool) -> None:
 @click.argument("trade_id")
 @click.option("--statement", required=True, help="What happened, in your words.")
 def answer(session: Session, trade_id: str, statement: str) -> None:
-    """Tell the arbiter your side, or add to it."""
-    told = session.client.post(f"/v1/trades/{trade_id}/statement", statement=statement)
-    session.emit(told, f"statement sent in {told['trade_id'][:8]}", f"next: {told['next']}")
+    r"""Tell the arbiter your side, or add to it.
+
+    \b
+    p2pnode dispute answer 7f3a91 --statement "Nothing has come by Friday."
+    """
+    told = session.client.post(path(trade_id, "/statement"), statement=statement)
+    done = f"statement sent in {told['trade_id'][:8]}"
+    session.emit(told, done, hanging("next: ", told["next"]))
 
 
 @dispute.command()
 @common
 @click.argument("trade_id")
 def show(session: Session, trade_id: str) -> None:
-    """Show how a dispute stands."""
-    found = session.client.get(f"/v1/trades/{trade_id}")
+    r"""Show how a dispute stands.
+
+    \b
+    p2pnode dispute show 7f3a91
+    """
+    found = session.client.get(path(trade_id))
     lines = [f"Trade {found['trade_id'][:8]}   {found['state']}"]
     if "arbiter" in found:
         said = "acknowledged" if found["notice"] else "not acknowledged yet"
-        lines.append(f"  arbiter   {found['arbiter'][:16]}…, {said}")
+        lines.append(entry("arbiter", f"{found['arbiter'][:16]}…, {said}"))
+    lines += deadlines(found)
     if "verdict" in found:
-        lines.append(f"  verdict   {found['verdict']['reason']}")
-    session.emit(found, *lines, f"  next      {found['next']}")
+        lines.append(entry("verdict", found["verdict"]["reason"]))
+    session.emit(found, *lines, entry("next", found["next"]))

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from p2pnode.app.commands.frame import Session, common
+from p2pnode.app.commands.trade import path
 from p2pnode.base.errors import InvalidRecord, StorageFault
 
 
@@ -24,12 +25,14 @@ def draw() -> None:
     help="Write the transcript to this file.",
 )
 def show(session: Session, trade_id: str, out: Path | None) -> None:
-    r"""Show the transcript of a trade's draw, or write it to a file for `draw verify`.
+    r"""Show how a trade's arbiter was drawn.
+
+    With --out the whole transcript goes to a file for `draw verify`.
 
     \b
     p2pnode draw show 7f3a91 --out draw.json
     """
-    answer = session.client.get(f"/v1/trades/{trade_id}/draw")
+    answer = session.client.get(path(trade_id, "/draw"))
     if out is not None:
         try:
             out.write_text(json.dumps(answer, indent=1) + "\n")
@@ -51,7 +54,9 @@ def show(session: Session, trade_id: str, out: Path | None) -> None:
     "--electrum", required=True, metavar="HOST:PORT", help="The Electrum server to check against."
 )
 def verify(session: Session, file: Path, electrum: str) -> None:
-    r"""Recompute a draw from its transcript and a chain alone; no node need run.
+    r"""Check a draw from its transcript.
+
+    Everything is computed again from the file and a chain alone; no node need run.
 
     Exit code 0 if every line holds; 65 naming the line that does not.
 
@@ -82,8 +87,9 @@ def verify(session: Session, file: Path, electrum: str) -> None:
     }
     session.emit(
         answer,
-        f"verified: arbiter {answer['arbiter']}, drawn from {drawn.eligible} eligible",
-        f"          runner-up {answer['runner_up']}",
+        f"verified   drawn from {drawn.eligible} eligible arbiters",
+        f"arbiter    {answer['arbiter']}",
+        f"runner-up  {answer['runner_up']}",
     )
 
 

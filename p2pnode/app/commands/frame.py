@@ -2,12 +2,15 @@
 
 stdout carries the answer and nothing else; remarks and errors go to stderr. With --json
 an answer is one object a line, units as on the wire; an error is
-{"error":{"code","field","message"}} (docs/cli.md).
+{"error":{"code","field","message"}} (docs/cli.md). Lines for people keep to 80 columns,
+but for ids, addresses and commands, which must stay whole to be copied.
 """
 
 import functools
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +19,14 @@ from typing import Any, Final, NoReturn
 import click
 
 from p2pnode.app.client import Client
-from p2pnode.base.errors import NodeError
+from p2pnode.base.errors import InvalidRecord, NodeError
+from p2pnode.base.units import decimal
 
 DEFAULT_NETWORK: Final = "sandbox"
 NETWORK_NAMES: Final = ("main", "testnet4", "signet", "regtest", "sandbox")
+WIDTH: Final = 80
+_RANGE: Final = re.compile(r"(\w+): is not an integer in (\d+)\.\.(\d+)", re.ASCII)
+_DEPOSITS: Final = frozenset({"dep_b_bp", "dep_s_bp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,37 @@ class Session:
         if yes:
             return
         if self.as_json or not sys.stdin.isatty():
-            raise click.UsageError(f"{question} Say so with --yes.")
+            raise click.UsageError(f"{question} Nobody is there to answer: say so with --yes.")
         click.confirm(question, abort=True, err=True)
+
+
+def hanging(head: str, text: str) -> str:
+    """Write `text` behind `head` within 80 columns; a command gets a line of its own."""
+    room, lines = WIDTH - len(head), []
+    for line in text.split("\n"):
+        words, mark, command = line.partition("p2pnode ") if len(line) > room else (line, "", "")
+        lines += textwrap.wrap(words, room, break_long_words=False, break_on_hyphens=False)
+        lines += [mark + command] if mark else []
+    return head + ("\n" + " " * len(head)).join(lines)
+
+
+def coins(amount_sat: int) -> str:
+    """Write satoshi in BTC with four decimals, more where it needs them."""
+    text = decimal(amount_sat, 8)
+    return text[:-4] + text[-4:].rstrip("0")
+
+
+def entry(name: str, text: str) -> str:
+    """Write one named fact of an answer."""
+    return hanging(f"  {name:<10}", text)
+
+
+def hex_prefix(field: str, text: str, least: int = 4) -> str:
+    """Return the beginning of an id as the API takes it. Raises InvalidRecord."""
+    digits = text.strip().lower().removesuffix("…")
+    if not least <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
+        raise InvalidRecord(field, f"is not {least} to 64 hex digits")
+    return digits
 
 
 def default_data_dir(network: str) -> Path:
@@ -115,5 +151,18 @@ def fail(error: NodeError, as_json: bool) -> NoReturn:
         body = {"code": error.code, "field": error.field, "message": str(error)}
         click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
     else:
-        click.secho(f"error: {error}", fg="red", err=True)
+        click.secho(f"error: {_spoken(error)}", fg="red", err=True)
     raise SystemExit(error.exit_code)
+
+
+def _spoken(error: NodeError) -> str:
+    """Return the error's sentence, its bounds in the units that people gave."""
+    match = _RANGE.fullmatch(str(error))
+    if match is None:
+        return str(error)
+    field, low, high = match[1], int(match[2]), int(match[3])
+    if field.endswith("_sat"):
+        return f"{field.removesuffix('_sat')}: is not {coins(low)} to {coins(high)} BTC"
+    if field in _DEPOSITS:
+        return f"deposit: is not {low // 100} to {high // 100} percent"
+    return str(error)

@@ -44,7 +44,8 @@ def init(
 
     \b
     p2pnode init
-    p2pnode init --data-dir ./maker --passphrase-file ./maker.pass --electrum 127.0.0.1:50001
+    p2pnode init --electrum 127.0.0.1:50001 --data-dir ./maker
+    p2pnode init --restore-file ./words --data-dir ./restored
     """
     from p2pnode.app import config, passphrase
     from p2pnode.base.networks import network

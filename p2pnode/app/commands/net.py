@@ -34,7 +34,11 @@ def peers(session: Session) -> None:
 @net.command()
 @common
 def dht(session: Session) -> None:
-    """Show where this node listens and what it holds for the network."""
+    r"""Show where this node listens and what it holds.
+
+    \b
+    p2pnode net dht
+    """
     answer = session.client.get("/v1/net/dht")
     session.emit(answer, *_dht_lines(answer))
 
@@ -60,7 +64,9 @@ def seeds() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @common
 def verify(session: Session, file: Path) -> None:
-    r"""Check a bootstrap_nodes.json: each bad entry is named; exit 65 if there is one.
+    r"""Check a bootstrap_nodes.json.
+
+    Each bad entry is named; exit code 65 if there is one.
 
     \b
     p2pnode net seeds verify bootstrap_nodes.json

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from p2pnode.app.commands.frame import Session, common
+from p2pnode.app.commands.frame import Session, coins, common, entry, hex_prefix
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.units import MAX_PRICE, decimal, parse_decimal
 
@@ -61,7 +61,16 @@ def create(
     deposit: str,
     terms: str,
 ) -> None:
-    """Publish an offer; it is kept published until you cancel it."""
+    r"""Publish an offer; it is kept published until you cancel it.
+
+    A trade reserves it; when the trade is over, publish another.
+
+    \b
+    p2pnode offer create --sell --cur EUR --min 0.005 --max 0.02 \
+        --price 61240 --account home
+    p2pnode offer create --buy --cur JPY --min 0.01 --max 0.1 \
+        --price 15000000 --account bank --deposit 20 --terms "weekdays"
+    """
     if side is None:
         raise click.UsageError("Say --sell or --buy.")
     client, currency = session.client, _currency(currency)
@@ -89,7 +98,12 @@ def create(
 @click.option("--cur", "currency", required=True, help="ISO 4217, such as EUR.")
 @common
 def list_offers(session: Session, side: str | None, currency: str) -> None:
-    """List a market's offers, best price first."""
+    r"""List a market's offers, best price first.
+
+    \b
+    p2pnode offer list --sell --cur EUR       who sells bitcoin for euro
+    p2pnode offer list --cur EUR --json | jq -r .offer_id
+    """
     currency = _currency(currency)
     query = f"?currency={currency}" + (f"&side={side}" if side else "")
     header, row = _table(currency, with_side=side is None)
@@ -103,21 +117,32 @@ def list_offers(session: Session, side: str | None, currency: str) -> None:
 @click.argument("offer_id", metavar="ID")
 @common
 def show(session: Session, offer_id: str) -> None:
-    """Show one offer that this node knows, by a unique prefix of its id or hash."""
-    found = session.client.get(f"/v1/offers/{_checked(offer_id)}")
+    r"""Show one offer in full.
+
+    ID is a unique beginning of its id or hash; `offer list` must have seen it first.
+
+    \b
+    p2pnode offer show c05e12
+    """
+    found = session.client.get(f"/v1/offers/{hex_prefix('offer_id', offer_id, 1)}")
     session.emit(found, *_lines(found))
 
 
 @offer.command()
 @common
 def mine(session: Session) -> None:
-    """List your own offers in every state."""
+    r"""List your own offers in every state.
+
+    \b
+    p2pnode offer mine
+    p2pnode offer mine --json | jq -r 'select(.state=="enabled").offer_id'
+    """
     session.emit_rows(
         session.client.get("/v1/offers/mine"),
         f"{'ID':<6}  {'SIDE':<4}  {'PRICE':>17}  {'BTC min-max':<21}  {'STATE':<9}  "
         f"{'HOLDERS':>7}  ACCOUNT",
         lambda o: (
-            f"{o['offer_id'][:6]}  {o['side']:<4}  {_price(o) + ' ' + o['currency']:>17}  "
+            f"{o['offer_id'][:6]}  {o['side']:<4}  {price(o) + ' ' + o['currency']:>17}  "
             f"{_range(o):<21}  {o['state']:<9}  {o['holders']:>7}  {o['account']}"
         ),
         "you have no offers: p2pnode offer create",
@@ -128,8 +153,12 @@ def mine(session: Session) -> None:
 @click.argument("offer_id", metavar="ID")
 @common
 def cancel(session: Session, offer_id: str) -> None:
-    """Take one of your offers back."""
-    gone = session.client.post(f"/v1/offers/{_checked(offer_id)}/cancel")
+    r"""Take one of your offers back.
+
+    \b
+    p2pnode offer cancel c05e12
+    """
+    gone = session.client.post(f"/v1/offers/{hex_prefix('offer_id', offer_id, 1)}/cancel")
     session.emit(gone, f"offer {gone['offer_id'][:6]} withdrawn")
 
 
@@ -155,7 +184,7 @@ def _table(currency: str, *, with_side: bool) -> tuple[str, Callable[[dict[str, 
         return columns(
             o["offer_id"][:6],
             f"{o['side']:<4}",
-            f"{_price(o):>13}",
+            f"{price(o):>13}",
             f"{_range(o):<15}",
             f"{','.join(o['methods']):<13}",
             _deposit(o),
@@ -170,7 +199,7 @@ def _lines(o: dict[str, Any]) -> list[str]:
     does = "SELLS" if o["side"] == "sell" else "BUYS"
     who = "you" if o["mine"] else o["maker"]
     lines = [
-        f"Offer {o['offer_id'][:6]}   maker {does} {_range(o)} BTC at {_price(o)} {o['currency']}",
+        f"Offer {o['offer_id'][:6]}   maker {does} {_range(o)} BTC at {price(o)} {o['currency']}",
         f"  id        {o['offer_id']}",
         f"  hash      {o['offer_hash']}",
         f"  maker     {who}",
@@ -179,7 +208,7 @@ def _lines(o: dict[str, Any]) -> list[str]:
         f"seller {decimal(o['deposit_seller_bp'], 2)} %",
     ]
     if o["terms"]:
-        lines.append(f"  terms     {o['terms']}")
+        lines.append(entry("terms", o["terms"]))
     if "state" in o:
         lines.append(
             f"  state     {o['state']}, {o['holders']} holders, account {o['account'] or '(gone)'}"
@@ -187,23 +216,17 @@ def _lines(o: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _price(o: dict[str, Any]) -> str:
+def price(o: dict[str, Any]) -> str:
     """Write a price with the currency's decimals, and the finer ones only if there are any."""
     places = o["exponent"]
-    whole, rest = divmod(o["price"], 10**PRICE_DECIMALS)
-    if not rest:
-        return decimal(whole, places)
-    return decimal(o["price"], places + PRICE_DECIMALS)
+    text, fine = decimal(o["price"], places + PRICE_DECIMALS), PRICE_DECIMALS
+    while fine and text.endswith("0"):
+        text, fine = text[:-1], fine - 1
+    return text.rstrip(".")
 
 
 def _range(o: dict[str, Any]) -> str:
-    return f"{_btc(o['min_sat'])}-{_btc(o['max_sat'])}"
-
-
-def _btc(amount_sat: int) -> str:
-    """Write satoshi in BTC with four decimals, more where it needs them."""
-    text = decimal(amount_sat, 8)
-    return text[:-4] + text[-4:].rstrip("0")
+    return f"{coins(o['min_sat'])}-{coins(o['max_sat'])}"
 
 
 def _deposit(o: dict[str, Any]) -> str:
@@ -224,10 +247,3 @@ def _currency(text: str) -> str:
     if not (len(code) == 3 and code.isascii() and code.isalpha()):
         raise InvalidRecord("currency", f"{text[:40]!r} is not three letters (ISO 4217)")
     return code
-
-
-def _checked(offer_id: str) -> str:
-    digits = offer_id.strip().lower()
-    if not 1 <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
-        raise InvalidRecord("offer_id", "is not 1 to 64 hex digits")
-    return digits

@@ -42,7 +42,8 @@ def run(
     node.log in the data directory.
 
     \b
-    p2pnode run --electrum 127.0.0.1:50001 --bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3Koo…
+    p2pnode run --electrum 127.0.0.1:50001 \
+        --bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3Koo…
     p2pnode run --seed --listen /ip4/127.0.0.1/tcp/4001
     """
     from p2pnode.app import daemon, passphrase
@@ -70,7 +71,11 @@ def run(
             click.echo(json.dumps({"event": "ready"} | answer, ensure_ascii=False))
         else:
             where = ", ".join(answer.get("addrs", ())) or "no address"
-            click.echo(f"ready: {answer['node_id']} on {settings.network.name}, {where}")
+            click.echo(f"ready: {answer['node_id']}\n       on {settings.network.name}, {where}")
+            if "chain_error" in answer:
+                session.remark(f"no chain yet: {answer['chain_error']}")
+            if not answer.get("peers") and not settings.seed:
+                session.remark("no peer has answered yet; `p2pnode net peers` shows who has")
 
     code = daemon.run(settings, open_keys, ready)
     if code:

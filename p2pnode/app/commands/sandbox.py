@@ -78,7 +78,12 @@ def _emit(as_json: bool, answer: dict[str, Any], text: str) -> None:
 )
 @_answers
 def run(port: int, data_dir: Path | None, as_json: bool) -> None:
-    """Serve the chain until SIGTERM or Ctrl-C."""
+    r"""Serve the chain until SIGTERM or Ctrl-C.
+
+    \b
+    p2pnode sandbox run                       a chain that ends with the program
+    p2pnode sandbox run --data-dir ./sandbox  one that stays
+    """
     from p2pnode.app.sandbox.program import serve
 
     def ready(address: str, height: int) -> None:
@@ -100,7 +105,12 @@ def run(port: int, data_dir: Path | None, as_json: bool) -> None:
 )
 @_controls
 def mine(control: "Control", blocks: int, step: int, as_json: bool) -> None:
-    """Mine BLOCKS blocks; the only way chain time moves."""
+    r"""Mine BLOCKS blocks; the only way chain time moves.
+
+    \b
+    p2pnode sandbox mine 6
+    p2pnode sandbox mine 20 --step 86400      twenty days go by
+    """
     hashes = control.call("sandbox.mine", blocks, step)
     stats = control.call("sandbox.stats")
     answer = {"blocks": hashes, "height": stats["height"], "time": stats["time"]}
@@ -112,7 +122,13 @@ def mine(control: "Control", blocks: int, step: int, as_json: bool) -> None:
 @click.argument("amount_btc")
 @_controls
 def fund(control: "Control", address: str, amount_btc: str, as_json: bool) -> None:
-    """Pay AMOUNT_BTC to ADDRESS from the faucet; mine a block to confirm it."""
+    r"""Pay AMOUNT_BTC to ADDRESS from the faucet.
+
+    A block confirms it.
+
+    \b
+    p2pnode sandbox fund bcrt1q… 0.1
+    """
     from p2pnode.base import address as addresses
     from p2pnode.base.units import COIN, decimal, parse_decimal
 
@@ -127,7 +143,13 @@ def fund(control: "Control", address: str, amount_btc: str, as_json: bool) -> No
 @click.argument("depth", type=click.IntRange(1, 1_000))
 @_controls
 def reorg(control: "Control", depth: int, as_json: bool) -> None:
-    """Replace the last DEPTH blocks by empty ones and one more."""
+    r"""Replace the last DEPTH blocks.
+
+    Empty ones and one more take their place; what they held waits again.
+
+    \b
+    p2pnode sandbox reorg 2
+    """
     hashes = control.call("sandbox.reorg", depth)
     stats = control.call("sandbox.stats")
     answer = {"blocks": hashes, "height": stats["height"], "mempool": stats["mempool"]}

@@ -3,6 +3,7 @@
 import click
 
 from p2pnode.app.commands.frame import Session, common
+from p2pnode.base.units import moment
 
 
 @click.command()
@@ -16,11 +17,15 @@ def status(session: Session) -> None:
     """
     answer = session.client.get("/v1/status")
     width = max(map(len, answer))
-    lines = [f"{name:<{width}}  {_plain(value)}" for name, value in answer.items()]
+    lines = [f"{name:<{width}}  {_plain(name, value)}" for name, value in answer.items()]
     session.emit(answer, *lines)
 
 
-def _plain(value: object) -> str:
+def _plain(name: str, value: object) -> str:
+    if name == "mtp" and isinstance(value, int):
+        return f"{moment(value)} (the chain's time)"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None or value == "" else str(value)

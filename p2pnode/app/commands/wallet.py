@@ -42,7 +42,11 @@ def balance(session: Session) -> None:
 @wallet.command()
 @common
 def address(session: Session) -> None:
-    """Show a receiving address that was never handed out before."""
+    r"""Show an address never handed out before.
+
+    \b
+    p2pnode wallet address
+    """
     answer = session.client.post("/v1/wallet/address")
     session.emit(answer, answer["address"])
 
@@ -50,10 +54,15 @@ def address(session: Session) -> None:
 @wallet.command()
 @common
 def utxos(session: Session) -> None:
-    """List the unspent outputs, and the trade that holds each."""
+    r"""List the coins, and the trade that holds each.
+
+    \b
+    p2pnode wallet utxos
+    p2pnode wallet utxos --json | jq 'select(.trade_id==null).amount_sat'
+    """
     session.emit_rows(
         session.client.get("/v1/wallet/utxos"),
-        f"{'OUTPUT':<69} {'BTC':>17} {'CONF':>6}  TRADE",
+        f"{'BTC':>17} {'CONF':>6}  TRADE",
         _utxo_row,
         "no coins: `p2pnode wallet address` shows where to send some",
     )
@@ -62,16 +71,20 @@ def utxos(session: Session) -> None:
 def _utxo_row(row: dict[str, Any]) -> str:
     where = f"{row['txid']}:{row['vout']}"
     trade = row["trade_id"][:12] if row["trade_id"] else "-" if row["mature"] else "(immature)"
-    return f"{where:<69} {_btc(row['amount_sat']):>17} {row['confirmations']:>6}  {trade}"
+    return f"{_btc(row['amount_sat']):>17} {row['confirmations']:>6}  {trade}\n    {where}"
 
 
 @wallet.command()
 @common
 def history(session: Session) -> None:
-    """List the wallet's transactions, the newest first."""
+    r"""List the wallet's transactions, the newest first.
+
+    \b
+    p2pnode wallet history
+    """
     session.emit_rows(
         session.client.get("/v1/wallet/history"),
-        f"{'TRANSACTION':<64} {'BTC':>18} {'FEE SAT':>8} {'HEIGHT':>8}",
+        f"{'BTC':>18} {'FEE SAT':>8} {'HEIGHT':>8}",
         _history_row,
         "nothing has come or gone yet",
     )
@@ -81,7 +94,7 @@ def _history_row(row: dict[str, Any]) -> str:
     sign = "+" if row["amount_sat"] > 0 else ""
     fee = "-" if row["fee_sat"] is None else f"{row['fee_sat']:,}"
     height = row["height"] or "pending"
-    return f"{row['txid']:<64} {sign + _btc(row['amount_sat']):>18} {fee:>8} {height:>8}"
+    return f"{sign + _btc(row['amount_sat']):>18} {fee:>8} {height:>8}\n    {row['txid']}"
 
 
 @wallet.command()
@@ -91,7 +104,9 @@ def _history_row(row: dict[str, Any]) -> str:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def send(session: Session, address: str, amount: str, rate: int | None, yes: bool) -> None:
-    r"""Pay AMOUNT_BTC to ADDRESS from coins that no trade holds.
+    r"""Pay AMOUNT_BTC to ADDRESS.
+
+    Coins that a trade holds are left alone.
 
     \b
     p2pnode wallet send bcrt1q… 0.005
