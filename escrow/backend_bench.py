@@ -12,7 +12,7 @@ from escrow.backend_signatures import REAL, Opinions, WalletSign
 from escrow.contract import Contract
 from escrow.funding import Funding, FundingInput, Owner
 from escrow.keys import verify_ecdsa
-from escrow.payout import Split, build_payout
+from escrow.payout import Split, build_payout, check_first_signature
 from escrow.script import escrow_keys, witness_script
 from p2pnode.base.errors import InvalidRecord, PeerFault
 from p2pnode.base.transaction import Outpoint, Transaction
@@ -53,7 +53,14 @@ class TradeBench:
     def complete(
         self, contract: Contract, outpoint: Outpoint, split: Split, signer: bytes, signature: bytes
     ) -> bytes:
-        """Return the payout with both signatures; see `backend_signatures.complete`."""
+        """Return the payout with both signatures; see `backend_signatures.complete`.
+
+        The other's signature is checked first: nothing is signed because of a bad one.
+        """
+        try:
+            check_first_signature(contract, outpoint, split, None, signer, signature)
+        except InvalidRecord as error:
+            raise PeerFault(str(error), field=error.field) from None
         final = backend_signatures.complete(
             contract, outpoint, split, None, self.key, signer, signature, self.opinions
         )

@@ -159,10 +159,10 @@ class Inbox:
         if world.journal.row(message.trade) is not None:
             raise NotYet("trade_id: its case was opened meanwhile")
         state, sends = open_case(case, message, world.chain.tip().mtp)
-        ours = [
-            (self._trades.sign(contract.trade_id, s.to, s.payload, (message,)), True) for s in sends
-        ]
-        self._trades.begin(ARBITER, state, [(message, False), *ours])
+        said = [message]
+        for send in sends:  # NOTICE and FORWARD to one trader are two numbers of one chain
+            said.append(self._trades.sign(contract.trade_id, send.to, send.payload, said))
+        self._trades.begin(ARBITER, state, [(m, m is not message) for m in said])
 
     def _hear(self, message: Message, payload: Payload, row: Row) -> None:
         case = self._trades.case(row)

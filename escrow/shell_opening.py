@@ -167,6 +167,8 @@ class Opening:
         world = self._world
         if message.seq:
             raise PeerFault("seq: a TAKE begins its chain")
+        if message.seen != ZERO:
+            raise PeerFault("seen: names no message that we sent")
         if take.maker != world.me:
             raise PeerFault("maker: is not this node")
         work = wire.leading_zero_bits(work_of(world.network, take, message.sender, take.work))

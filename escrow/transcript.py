@@ -6,14 +6,16 @@ under the contract's hash. Pure; the one declared error is InvalidRecord, naming
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from escrow.arbiters import ArbiterRecord
-from escrow.contract import Contract
+from escrow.contract import MAX_BYTES, Contract
 from escrow.draw import Drawn, conclude
 from escrow.keys import verify_schnorr
 from escrow.messages import ZERO, Kind, Message
 from escrow.payloads import ContractSigned, Dispute, Statement
 from escrow.terms import Conditions, build_contract
+from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
 
@@ -24,16 +26,17 @@ def check_signed(contract: Contract, message: Message, name: str) -> None:
     """Check one trader's CONTRACT against the contract. Raises InvalidRecord."""
     payload = ContractSigned.from_wire(message.payload)
     if payload.contract != contract.wire():
-        theirs = Contract.from_wire(payload.contract, message.network)
+        theirs = wire.unpack(f"{name}.contract", payload.contract, limit=MAX_BYTES)
         compare(contract, theirs, f"{name}.")
     key = contract.key_b if message.sender == contract.buyer else contract.key_s
     verify_schnorr(key, contract.hash, payload.signature, f"{name}.signature")
 
 
-def compare(ours: Contract, theirs: Contract, prefix: str) -> None:
+def compare(ours: Contract, theirs: tuple[Any, ...], prefix: str) -> None:
     """Raise InvalidRecord naming the first line in which `theirs` differs from our own rebuild."""
-    lines = zip(ours.line_names(), ours.array(), theirs.array(), strict=True)
-    for line, mine, other in lines:
+    names = ours.line_names()
+    other_lines = wire.fields(f"{prefix}contract", theirs, len(names))
+    for line, mine, other in zip(names, ours.array(), other_lines, strict=True):
         if mine != other:
             raise InvalidRecord(f"{prefix}{line}", "is not what the messages make")
 
@@ -148,7 +151,7 @@ def check_contract(
     three = (opening[Kind.TAKE], opening[Kind.DRAW], opening[Kind.REVEAL])
     drawn = conclude(*three, records, block_hash)
     rebuilt = build_contract(Conditions.of(contract), *three, drawn)
-    compare(rebuilt, contract, "contract.")
+    compare(rebuilt, contract.array(), "contract.")
     for name, sender in (("maker", contract.maker), ("taker", contract.taker)):
         if (Kind.CONTRACT, sender) not in found:
             raise InvalidRecord("messages", f"lack the {name}'s CONTRACT")
