@@ -77,8 +77,8 @@ def _funded(facts: Facts, short: str) -> str:
     if not facts.one(facts.me, Kind.ACK):
         return "wait: do not pay before the seller's payment details are here"
     amount = f"{decimal(contract.fiat_minor, exponent(contract.currency))} {contract.currency}"
-    until = f" before {moment(contract.period_end(view.funding_mtp))}" if view else ""
-    return f"pay {amount} as the account says{until}, then: p2pnode trade pay-sent {short}"
+    until = f" by {moment(contract.period_end(view.funding_mtp))}" if view else ""
+    return f"pay {amount} to that account{until}, then: p2pnode trade pay-sent {short}"
 
 
 def _open(short: str) -> str:

@@ -22,7 +22,7 @@ from escrow.model import (
     SayPaid,
     SayReceived,
 )
-from escrow.payloads import Account, Dispute, Statement, Verdict
+from escrow.payloads import Account, Dispute, Paid, Statement, Verdict
 from escrow.script import escrow_address
 from escrow.store_journal import ARBITER, TRADER, Row
 from orderbook.currencies import exponent
@@ -280,7 +280,24 @@ class _Judging:
             {"kind": m.kind.name, "sender": m.sender.hex(), "seq": m.seq, "id": m.id.hex()}
             for m in case.papers
         ]
-        return self._json(row) | {"papers": papers}
+        return self._json(row) | self._told(case) | {"papers": papers}
+
+    def _told(self, case: Case) -> dict[str, str]:
+        """Return what the traders told each other, as far as their papers show it."""
+        contract, told = case.contract, {}
+        for name, who, account_hash in (
+            ("account_buyer", contract.buyer, contract.account_hash_b),
+            ("account_seller", contract.seller, contract.account_hash_s),
+        ):
+            if message := case.paper(who, Kind.ACCOUNT):
+                raw = Account.from_wire(message.payload).disclosure
+                try:
+                    told[name] = fit.details(raw, account_hash, case.network)
+                except InvalidRecord:
+                    told[name] = "(not the account that the contract names)"
+        if message := case.paper(contract.buyer, Kind.PAID):
+            told["paid_note"] = Paid.from_wire(message.payload).note
+        return told
 
     async def decide(self, call: Call) -> dict[str, Any]:
         row = _pick(self._exchange, ARBITER, call.text("trade_id"))

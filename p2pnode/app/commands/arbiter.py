@@ -10,6 +10,11 @@ from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.units import moment, parse_decimal
 
 _CASES: Final = f"{'CASE':<10} {'STATE':<11} {'BY':<7} {'BTC':>12} {'FIAT':>16}"
+_TOLD: Final = {
+    "account_seller": "to pay to",
+    "account_buyer": "paid from",
+    "paid_note": "reference",
+}
 _KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'AT':>8}"
 
 
@@ -166,6 +171,7 @@ def _show(session: Session, c: dict[str, Any]) -> None:
         entry("trade", f"{btc(c['amount_sat'])} BTC for {fiat(c)}"),
         entry("escrow", f"{btc(c['escrow_sat'])} BTC, your fee {coins(c['fee_sat'])} BTC"),
         entry("deposits", deposits),
+        *(entry(head, c[name]) for name, head in _TOLD.items() if c.get(name)),
         entry("buyer", c["statement_buyer"] or "(no statement yet)"),
         entry("seller", c["statement_seller"] or "(no statement yet)"),
     ]
@@ -175,10 +181,8 @@ def _show(session: Session, c: dict[str, Any]) -> None:
     elif "below_release_from_mtp" in c and c["state"] in {"Noticed", "Hearing"}:
         release = coins(c["amount_sat"] + c["deposit_buyer_sat"])
         since = moment(c["below_release_from_mtp"])
-        lines.append(entry("chain time", moment(c["mtp"])))
-        lines.append(
-            entry("ruling", f"under {release} BTC for the buyer not before {since}, chain time")
-        )
+        lines.append(entry("chain", f"{moment(c['mtp'])} by its clock"))
+        lines.append(entry("ruling", f"under {release} BTC for the buyer not before {since}"))
     if c["note"]:
         lines.append(entry("note", c["note"]))
     session.emit(c, *lines, entry("next", c["next"]))

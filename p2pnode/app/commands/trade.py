@@ -234,7 +234,7 @@ def deadlines(answer: dict[str, Any]) -> list[str]:
     def until(seconds: int) -> str:
         return f"by {moment(seconds)}" + (": over" if now >= seconds else "")
 
-    lines = [entry("chain time", f"{moment(now)}; the dates below go by it")]
+    lines = [entry("chain", f"{moment(now)} by its clock; the dates below go by it")]
     if state == "Funded" and "peer_account" not in answer:
         lines.append(entry("details", f"exchanged {until(answer['ack_by_mtp'])}"))
     if state == "Funded":
