@@ -14,6 +14,8 @@ import independent_decoder as blocks
 import pytest
 
 from p2pnode.app.client import Client
+from p2pnode.app.demo import story
+from p2pnode.app.demo.processes import ChildDied, CommandFailed, Processes, ProcessFault, TooSlow
 from p2pnode.app.demo.show import HumanShow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -290,6 +292,42 @@ def test_a_folder_in_use_is_refused(folder):
     with Demo(folder, "--data-dir", str(folder)) as demo:
         assert demo.end() == 70
         assert "not empty" in demo.stderr()
+
+
+# ------------------------------------------------------------------ faults have names
+
+
+def test_money_that_is_not_where_the_contract_says_is_a_failed_step():
+    right = {"before_sat": 5, "after_sat": 4, "expected_sat": 4}
+    wrong = right | {"after_sat": 3}
+    ends = [{"outcome": "released"}, {"outcome": "ruled"}]
+    story.check({"balances": {"maker": right}, "trades": ends})
+    with pytest.raises(ProcessFault, match=r"^taker: holds 3 sat, not 4 sat"):
+        story.check({"balances": {"maker": right, "taker": wrong}, "trades": ends})
+    with pytest.raises(ProcessFault, match="not released and ruled"):
+        story.check({"balances": {}, "trades": [ends[0], {"outcome": "other"}]})
+
+
+def test_processes_are_killed_named_and_brought_back(folder):
+    with Processes(folder / "net") as net:
+        made = net.init("seed")[0]
+        with pytest.raises(CommandFailed, match=r"seed: .* no daemon runs on") as refused:
+            net.cli("seed", "status")
+        assert refused.value.status == 69
+        net.run("seed", "--seed")
+        assert net.ready("seed")["node_id"] == made["node_id"]
+        assert net.cli("seed", "status")["pid"] == net.pid("seed")
+        with pytest.raises(TooSlow, match=r"seed: a miracle: not within 0.1 s"):
+            net.until("seed", "a miracle", lambda: 1, lambda n: n == 2, 0.1)
+        with pytest.raises(ProcessFault, match="seed: still runs"):
+            net.restart("seed")
+        net.kill("seed")
+        with pytest.raises(ChildDied, match="seed: the process was killed by signal 9"):
+            net.look()
+        assert net.restart("seed")["node_id"] == made["node_id"]
+        pid = net.pid("seed")
+    assert not Path(f"/proc/{pid}").exists()
+    assert list((folder / "net").rglob("lock")) == []
 
 
 # ------------------------------------------------------------------ how it looks

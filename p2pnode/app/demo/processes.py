@@ -44,6 +44,8 @@ from p2pnode.base.errors import NodeError, Unreachable
 __all__ = ["CHAIN", "ChildDied", "Command", "CommandFailed", "ProcessFault", "Processes", "TooSlow"]
 
 CHAIN: Final = "chain"
+# The command line beside this very package, whatever lies in the folder we are called from.
+PROGRAM: Final = (sys.executable, str(Path(__file__).resolve().parents[3] / "cli.py"))
 READY_S: Final = 90.0  # from spawn to the ready line
 COMMAND_S: Final = 90.0
 WAIT_S: Final = 90.0
@@ -57,7 +59,7 @@ class Processes:
     def __init__(
         self,
         root: Path,
-        program: Sequence[str] = (sys.executable, "-m", "cli"),
+        program: Sequence[str] = PROGRAM,
         *,
         network: str = "sandbox",
         electrum: str = "",
@@ -145,10 +147,6 @@ class Processes:
     def pid(self, name: str) -> int:
         """Return the process id that a name has, or had last."""
         return self._children[name].process.pid
-
-    def names(self) -> list[str]:
-        """Return the names of all that were started and not stopped, in that order."""
-        return list(self._children)
 
     def client(self, name: str, timeout: float = 30) -> Client:
         """Return a client of a node's local API."""

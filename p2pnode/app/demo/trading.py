@@ -108,7 +108,7 @@ def _fund(stage: Stage, trade_id: str) -> Deal:
     for name in (TAKER, MAKER):
         trade = stage.trade(name, trade_id, "the funding", lambda t: t["state"] == "Broadcast")
     deal = Deal.of(trade, stage.names)
-    text = f"both sign: {decimal(deal.escrow_sat, 8)} BTC into the escrow"
+    text = f"both sign: {decimal(deal.escrow_sat, 8).rstrip('0')} BTC into escrow"
     show.step("escrow", MAKER, text, deal.escrow_txid)
     stage.mine(trade["depth"], "the escrow is deep enough")
     show.doing(TAKER, "waits for the seller's payment details")
