@@ -148,6 +148,10 @@ class Processes:
         """Return the process id that a name has, or had last."""
         return self._children[name].process.pid
 
+    def names(self) -> list[str]:
+        """Return the names of all that were started and not stopped, in that order."""
+        return list(self._children)
+
     def client(self, name: str, timeout: float = 30) -> Client:
         """Return a client of a node's local API."""
         return Client(self.data_dir(name), timeout)
