@@ -38,7 +38,7 @@ def demo(as_json: bool, keep: bool, data_dir: Path | None) -> None:
 
     \b
     p2pnode demo
-    p2pnode demo --keep                    then talk to the nodes from another terminal
+    p2pnode demo --keep         then talk to the nodes from another terminal
     p2pnode demo --json | jq -c 'select(.event=="done").balances'
     """
     show: Show = JsonShow() if as_json else HumanShow()
