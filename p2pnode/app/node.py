@@ -30,7 +30,7 @@ from escrow.store_locks import CoinLocks
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
 from p2pnode import __version__
-from p2pnode.app import fit, routes_net, routes_offers, routes_trades, routes_wallet
+from p2pnode.app import fit, routes_cases, routes_net, routes_offers, routes_trades, routes_wallet
 from p2pnode.app.absent import AbsentChain
 from p2pnode.app.api import Api
 from p2pnode.app.config import Settings
@@ -133,6 +133,7 @@ class Node:
             *routes_offers.routes(book, accounts, network=network, clock=clock),
             *routes_wallet.routes(wallet, chain, locks),
             *routes_trades.routes(exchange, book, accounts),
+            *routes_cases.routes(exchange),
         ]
         return _Rooms(dht, chain, wallet, book, exchange, Api(routes, self.events, database))
 

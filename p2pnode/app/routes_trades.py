@@ -1,4 +1,4 @@
-"""The local API's verbs for trades, disputes, arbiters and draws.
+"""The local API's verbs for trades, their disputes and their draws.
 
 What a trade looks like to its user: amounts in satoshi, times in unix seconds, ids in hex,
 and always what to do next and by when.
@@ -6,40 +6,36 @@ and always what to do next and by when.
 
 from typing import Any
 
-from escrow.arbiters import ArbiterRecord
-from escrow.contract import ACK_S, MAX_RATE, Contract
+from escrow.contract import ACK_S, Contract
 from escrow.drawfile import draw_to_json
 from escrow.facts import Facts
-from escrow.hearing import Case
 from escrow.messages import Kind
 from escrow.model import (
     Cancel,
-    Decide,
     MakeStatement,
     OpenDispute,
-    RuledCase,
     SayNotPaid,
     SayPaid,
     SayReceived,
 )
-from escrow.payloads import Account, Dispute, Paid, Statement, Verdict
+from escrow.payloads import Account, Dispute, Statement, Verdict
 from escrow.script import escrow_address
-from escrow.store_journal import ARBITER, TRADER, Row
+from escrow.store_journal import TRADER, Row
 from orderbook.currencies import exponent
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
 from p2pnode.app import fit
-from p2pnode.app.advice import advise, advise_arbiter
+from p2pnode.app.advice import advise
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
-from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, UsageFault
+from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.transaction import display
 
 
 def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route]:
-    """Return the routes of trading and judging."""
-    t, a = _Trading(exchange, book, accounts), _Judging(exchange)
-    trade, case = "/v1/trades/{trade_id}", "/v1/cases/{trade_id}"
+    """Return the routes of trading."""
+    t = _Trading(exchange, book, accounts)
+    trade = "/v1/trades/{trade_id}"
     return [
         Route("POST", "/v1/trades", t.take, once=True, summary="Take an offer"),
         Route("GET", "/v1/trades", t.list, summary="List one's trades, newest first"),
@@ -51,17 +47,11 @@ def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route
         Route("POST", f"{trade}/received", t.received, once=True, summary="Seller: pay the buyer"),
         Route("POST", f"{trade}/dispute", t.dispute, once=True, summary="Call the arbiter"),
         Route("POST", f"{trade}/statement", t.statement, once=True, summary="Answer in a dispute"),
-        Route("POST", "/v1/arbiter", a.register, once=True, summary="Volunteer as an arbiter"),
-        Route("GET", "/v1/arbiter", a.status, summary="One's own record, and what was earned"),
-        Route("POST", "/v1/arbiter/withdraw", a.withdraw, once=True, summary="Sweep one's fees"),
-        Route("GET", "/v1/arbiters", a.known, summary="The arbiters known here"),
-        Route("GET", "/v1/cases", a.list, summary="The arbiter's queue, oldest first"),
-        Route("GET", case, a.show, summary="One case with its papers"),
-        Route("POST", f"{case}/decide", a.decide, once=True, summary="Rule on a case"),
     ]
 
 
-def _pick(exchange: Exchange, role: str, prefix: str) -> Row:
+def pick_trade(exchange: Exchange, role: str, prefix: str) -> Row:
+    """Return the one trade or case whose id begins so. Raises NotFound, InvalidRecord."""
     digits = prefix.strip().lower()
     if not 4 <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
         raise InvalidRecord("trade_id", "is not 4 to 64 hex digits")
@@ -92,12 +82,12 @@ class _Trading:
         return [self._json(row) for row in self._world.journal.rows(TRADER)]
 
     async def show(self, call: Call) -> dict[str, Any]:
-        row = _pick(self._exchange, TRADER, call.text("trade_id"))
+        row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
         await self._exchange.tender.refresh(row.trade_id)
         return self._json(self._exchange.trades.row(row.trade_id))
 
     async def draw(self, call: Call) -> dict[str, Any]:
-        row = _pick(self._exchange, TRADER, call.text("trade_id"))
+        row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
         facts = self._facts(row)
         draw, reveal = facts.one(facts.maker, Kind.DRAW), facts.one(facts.taker, Kind.REVEAL)
         if draw is None or reveal is None or facts.lacking():
@@ -118,7 +108,7 @@ class _Trading:
         return await self._act(call, SayReceived())
 
     async def dispute(self, call: Call) -> dict[str, Any]:
-        row = _pick(self._exchange, TRADER, call.text("trade_id"))
+        row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
         facts = self._facts(row)
         if facts.funding is None:
             raise LocalFault("nothing is in escrow yet: there is nothing to judge")
@@ -131,7 +121,7 @@ class _Trading:
         return await self._act(call, OpenDispute(payload))
 
     async def statement(self, call: Call) -> dict[str, Any]:
-        facts = self._facts(_pick(self._exchange, TRADER, call.text("trade_id")))
+        facts = self._facts(pick_trade(self._exchange, TRADER, call.text("trade_id")))
         payload = Statement(statement=call.text("statement"), messages=self._papers(facts))
         return await self._act(call, MakeStatement(payload))
 
@@ -143,7 +133,7 @@ class _Trading:
         return self._exchange.trades.facts(row)
 
     async def _act(self, call: Call, event: Any) -> dict[str, Any]:
-        row = _pick(self._exchange, TRADER, call.text("trade_id"))
+        row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
         await self._exchange.act(row.trade_id, event)
         return self._json(self._exchange.trades.row(row.trade_id))
 
@@ -228,124 +218,3 @@ def _contract_json(contract: Contract, facts: Facts) -> dict[str, Any]:
         }
     plain["notice"] = facts.one(contract.arbiter, Kind.NOTICE) is not None
     return plain
-
-
-class _Judging:
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange, self._world = exchange, exchange.world
-
-    async def register(self, call: Call) -> dict[str, Any]:
-        await self._exchange.arbiter.register(
-            call.integer("fee_base_sat", 1000), call.integer("fee_ppm", 1000)
-        )
-        return await self.status(call)
-
-    async def status(self, call: Call) -> dict[str, Any]:
-        seen, record = await self._exchange.earnings.seen(), self._exchange.arbiter.record()
-        earned = {
-            "earned_sat": sum(e.value for e in seen if e.height),
-            "earned_pending_sat": sum(e.value for e in seen if not e.height),
-        }
-        if record is None:
-            return {"registered": False} | earned
-        holders = self._exchange.arbiter.holders()
-        return {"registered": True, "holders": holders} | _record_json(record) | earned
-
-    async def withdraw(self, call: Call) -> dict[str, Any]:
-        named = call.integer("rate", 0)
-        if not 0 <= named <= MAX_RATE:
-            raise UsageFault(f"rate: is not 1 to {MAX_RATE} sat/vB", field="rate")
-        done = await self._exchange.earnings.withdraw(named or None)
-        return {
-            "txid": display(done.txid),
-            "amount_sat": done.value,
-            "fee_sat": done.fee_sat,
-            "outputs": done.count,
-        }
-
-    async def known(self, call: Call) -> list[dict[str, Any]]:
-        await self._exchange.opening.refresh(force=True)
-        return [_record_json(r) for r in self._exchange.trades.records.values()]
-
-    async def list(self, call: Call) -> list[dict[str, Any]]:
-        rows = self._world.journal.rows(ARBITER)
-        return [self._json(row) for row in reversed(rows)]
-
-    async def show(self, call: Call) -> dict[str, Any]:
-        row = _pick(self._exchange, ARBITER, call.text("trade_id"))
-        await self._exchange.tender.refresh(row.trade_id)
-        row = self._exchange.trades.row(row.trade_id)
-        case = self._exchange.trades.case(row)
-        papers = [
-            {"kind": m.kind.name, "sender": m.sender.hex(), "seq": m.seq, "id": m.id.hex()}
-            for m in case.papers
-        ]
-        return self._json(row) | self._told(case) | {"papers": papers}
-
-    def _told(self, case: Case) -> dict[str, str]:
-        """Return what the traders told each other, as far as their papers show it."""
-        contract, told = case.contract, {}
-        for name, who, account_hash in (
-            ("account_buyer", contract.buyer, contract.account_hash_b),
-            ("account_seller", contract.seller, contract.account_hash_s),
-        ):
-            if message := case.paper(who, Kind.ACCOUNT):
-                raw = Account.from_wire(message.payload).disclosure
-                try:
-                    told[name] = fit.details(raw, account_hash, case.network)
-                except InvalidRecord:
-                    told[name] = "(not the account that the contract names)"
-        if message := case.paper(contract.buyer, Kind.PAID):
-            told["paid_note"] = Paid.from_wire(message.payload).note
-        return told
-
-    async def decide(self, call: Call) -> dict[str, Any]:
-        row = _pick(self._exchange, ARBITER, call.text("trade_id"))
-        await self._exchange.act(
-            row.trade_id, Decide(call.integer("buyer_sat"), call.text("reason"))
-        )
-        return self._json(self._exchange.trades.row(row.trade_id))
-
-    def _json(self, row: Row) -> dict[str, Any]:
-        case: Case = self._exchange.trades.case(row)
-        contract = case.contract
-        plain: dict[str, Any] = {
-            "trade_id": row.trade_id.hex(),
-            "state": type(row.state).__name__,
-            "opened": row.began,
-            "opener": "buyer" if case.opener == contract.buyer else "seller",
-            "buyer": contract.buyer.hex(),
-            "seller": contract.seller.hex(),
-            "amount_sat": contract.amount_sat,
-            "escrow_sat": contract.escrow_sat,
-            "deposit_buyer_sat": contract.dep_b,
-            "deposit_seller_sat": contract.dep_s,
-            "fee_sat": contract.fee_a,
-            "fiat_minor": contract.fiat_minor,
-            "currency": contract.currency,
-            "exponent": exponent(contract.currency),
-            "statement_buyer": case.words(contract.buyer),
-            "statement_seller": case.words(contract.seller),
-            "note": row.note,
-            "next": advise_arbiter(row.state, case),
-        }
-        if case.view and case.view.funding_height:
-            plain |= {
-                "mtp": case.view.mtp,
-                "below_release_from_mtp": case.earliest_below_release(),
-            }
-        if isinstance(row.state, RuledCase):
-            plain["buyer_sat"] = row.state.buyer_sat
-            plain["seller_sat"] = row.state.seller_sat
-        return plain
-
-
-def _record_json(record: ArbiterRecord) -> dict[str, Any]:
-    return {
-        "node_id": record.node_id.hex(),
-        "record_id": record.id.hex(),
-        "fee_base_sat": record.fee_base,
-        "fee_ppm": record.fee_ppm,
-        "at_height": record.at_height,
-        "weight": record.weight,
-    }

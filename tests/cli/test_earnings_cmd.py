@@ -16,7 +16,7 @@ from p2pnode.app.api import Api
 from p2pnode.app.client import Client
 from p2pnode.app.commands.arbiter import arbiter
 from p2pnode.app.events import Events
-from p2pnode.app.routes_trades import routes
+from p2pnode.app.routes_cases import routes
 from p2pnode.base.store import Database
 
 FEE = (42 + 272 + 124) // 2
@@ -43,8 +43,7 @@ async def daemon(folder: Path) -> AsyncIterator[Daemon]:
             earnings=court.earnings,
             arbiter=SimpleNamespace(record=lambda: None),  # earned before, registered no more
         )
-        none: Any = None
-        api = Api(routes(exchange, none, none), Events(database), database)
+        api = Api(routes(exchange), Events(database), database)
         await r.nursery.start(api.serve, folder, trio.Event())
         yield Daemon(court, folder)
 

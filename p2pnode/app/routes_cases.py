@@ -1,0 +1,157 @@
+"""The local API's verbs for arbiters: their record, their earnings, their cases."""
+
+from typing import Any
+
+from escrow.arbiters import ArbiterRecord
+from escrow.contract import MAX_RATE
+from escrow.hearing import Case
+from escrow.messages import Kind
+from escrow.model import (
+    Decide,
+    RuledCase,
+)
+from escrow.payloads import Account, Paid
+from escrow.store_journal import ARBITER, Row
+from orderbook.currencies import exponent
+from p2pnode.app import fit
+from p2pnode.app.advice import advise_arbiter
+from p2pnode.app.exchange import Exchange
+from p2pnode.app.routes import Call, Route
+from p2pnode.app.routes_trades import pick_trade
+from p2pnode.base.errors import InvalidRecord, UsageFault
+from p2pnode.base.transaction import display
+
+
+def routes(exchange: Exchange) -> list[Route]:
+    """Return the routes of judging."""
+    a, case = _Judging(exchange), "/v1/cases/{trade_id}"
+    return [
+        Route("POST", "/v1/arbiter", a.register, once=True, summary="Volunteer as an arbiter"),
+        Route("GET", "/v1/arbiter", a.status, summary="One's own record, and what was earned"),
+        Route("POST", "/v1/arbiter/withdraw", a.withdraw, once=True, summary="Sweep one's fees"),
+        Route("GET", "/v1/arbiters", a.known, summary="The arbiters known here"),
+        Route("GET", "/v1/cases", a.list, summary="The arbiter's queue, oldest first"),
+        Route("GET", case, a.show, summary="One case with its papers"),
+        Route("POST", f"{case}/decide", a.decide, once=True, summary="Rule on a case"),
+    ]
+
+
+class _Judging:
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange, self._world = exchange, exchange.world
+
+    async def register(self, call: Call) -> dict[str, Any]:
+        await self._exchange.arbiter.register(
+            call.integer("fee_base_sat", 1000), call.integer("fee_ppm", 1000)
+        )
+        return await self.status(call)
+
+    async def status(self, call: Call) -> dict[str, Any]:
+        seen, record = await self._exchange.earnings.seen(), self._exchange.arbiter.record()
+        earned = {
+            "earned_sat": sum(e.value for e in seen if e.height),
+            "earned_pending_sat": sum(e.value for e in seen if not e.height),
+        }
+        if record is None:
+            return {"registered": False} | earned
+        holders = self._exchange.arbiter.holders()
+        return {"registered": True, "holders": holders} | _record_json(record) | earned
+
+    async def withdraw(self, call: Call) -> dict[str, Any]:
+        named = call.integer("rate", 0)
+        if not 0 <= named <= MAX_RATE:
+            raise UsageFault(f"rate: is not 1 to {MAX_RATE} sat/vB", field="rate")
+        done = await self._exchange.earnings.withdraw(named or None)
+        return {
+            "txid": display(done.txid),
+            "amount_sat": done.value,
+            "fee_sat": done.fee_sat,
+            "outputs": done.count,
+        }
+
+    async def known(self, call: Call) -> list[dict[str, Any]]:
+        await self._exchange.opening.refresh(force=True)
+        return [_record_json(r) for r in self._exchange.trades.records.values()]
+
+    async def list(self, call: Call) -> list[dict[str, Any]]:
+        rows = self._world.journal.rows(ARBITER)
+        return [self._json(row) for row in reversed(rows)]
+
+    async def show(self, call: Call) -> dict[str, Any]:
+        row = pick_trade(self._exchange, ARBITER, call.text("trade_id"))
+        await self._exchange.tender.refresh(row.trade_id)
+        row = self._exchange.trades.row(row.trade_id)
+        case = self._exchange.trades.case(row)
+        papers = [
+            {"kind": m.kind.name, "sender": m.sender.hex(), "seq": m.seq, "id": m.id.hex()}
+            for m in case.papers
+        ]
+        return self._json(row) | self._told(case) | {"papers": papers}
+
+    def _told(self, case: Case) -> dict[str, str]:
+        """Return what the traders told each other, as far as their papers show it."""
+        contract, told = case.contract, {}
+        for name, who, account_hash in (
+            ("account_buyer", contract.buyer, contract.account_hash_b),
+            ("account_seller", contract.seller, contract.account_hash_s),
+        ):
+            if message := case.paper(who, Kind.ACCOUNT):
+                raw = Account.from_wire(message.payload).disclosure
+                try:
+                    told[name] = fit.details(raw, account_hash, case.network)
+                except InvalidRecord:
+                    told[name] = "(not the account that the contract names)"
+        if message := case.paper(contract.buyer, Kind.PAID):
+            told["paid_note"] = Paid.from_wire(message.payload).note
+        return told
+
+    async def decide(self, call: Call) -> dict[str, Any]:
+        row = pick_trade(self._exchange, ARBITER, call.text("trade_id"))
+        await self._exchange.act(
+            row.trade_id, Decide(call.integer("buyer_sat"), call.text("reason"))
+        )
+        return self._json(self._exchange.trades.row(row.trade_id))
+
+    def _json(self, row: Row) -> dict[str, Any]:
+        case: Case = self._exchange.trades.case(row)
+        contract = case.contract
+        plain: dict[str, Any] = {
+            "trade_id": row.trade_id.hex(),
+            "state": type(row.state).__name__,
+            "opened": row.began,
+            "opener": "buyer" if case.opener == contract.buyer else "seller",
+            "buyer": contract.buyer.hex(),
+            "seller": contract.seller.hex(),
+            "amount_sat": contract.amount_sat,
+            "escrow_sat": contract.escrow_sat,
+            "deposit_buyer_sat": contract.dep_b,
+            "deposit_seller_sat": contract.dep_s,
+            "fee_sat": contract.fee_a,
+            "fiat_minor": contract.fiat_minor,
+            "currency": contract.currency,
+            "exponent": exponent(contract.currency),
+            "statement_buyer": case.words(contract.buyer),
+            "statement_seller": case.words(contract.seller),
+            "note": row.note,
+            "next": advise_arbiter(row.state, case),
+        }
+        if case.view and case.view.funding_height:
+            plain |= {
+                "mtp": case.view.mtp,
+                "below_release_from_mtp": case.earliest_below_release(),
+            }
+        if isinstance(row.state, RuledCase):
+            plain["buyer_sat"] = row.state.buyer_sat
+            plain["seller_sat"] = row.state.seller_sat
+        return plain
+
+
+def _record_json(record: ArbiterRecord) -> dict[str, Any]:
+    return {
+        "node_id": record.node_id.hex(),
+        "record_id": record.id.hex(),
+        "fee_base_sat": record.fee_base,
+        "fee_ppm": record.fee_ppm,
+        "at_height": record.at_height,
+        "weight": record.weight,
+    }
