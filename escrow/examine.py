@@ -151,6 +151,8 @@ def examine(message: Message, payload: Payload, facts: Facts, world: World) -> E
     """
     check_sender(message, facts)
     check_once(message, facts)
+    if message.kind in {Kind.VERDICT, Kind.FORWARD} and not facts.one(message.sender, Kind.NOTICE):
+        raise PeerFault(f"{message.kind.name} before any NOTICE")
     match payload:
         case Draw():
             _draw(payload, facts, world)

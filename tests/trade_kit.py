@@ -24,7 +24,7 @@ from escrow.backend_signatures import REAL, Opinions
 from escrow.backend_wallet import BdkWallet
 from escrow.facts import Facts
 from escrow.messages import ZERO, Kind, Message
-from escrow.model import OpenDispute, Publish, State
+from escrow.model import Broadcast, Closed, Funded, OpenDispute, Paid, Publish, SayPaid, State
 from escrow.needs import Disclosure
 from escrow.payloads import Dispute, Statement
 from escrow.shell_inbox import read_reply
@@ -565,6 +565,63 @@ class Rig:
         facts = self[name].facts(trade_id)
         traders = {facts.maker, facts.taker}
         return tuple(m.wire() for m in facts.messages if {m.sender, m.recipient} == traders)
+
+    async def published(self, trade_id: bytes) -> bytes:
+        """Wait until the funding is in the mempool; returns its txid."""
+
+        async def there() -> bytes:
+            self.poke()
+            txid = self["maker"].facts(trade_id).outpoint.txid
+            assert txid in self.mempool()
+            return txid
+
+        txid: bytes = await self.eventually(there)
+        return txid
+
+    async def funded(self, trade_id: bytes) -> None:
+        """Bring a trade to Funded on both sides, the buyer's ACK delivered."""
+        await self.published(trade_id)
+        await self.both(trade_id, Broadcast)
+        self.mine()
+        await self.both(trade_id, Funded)
+        contract = self["maker"].facts(trade_id).contract
+        await self.delivered(self.post.names[contract.seller], trade_id, Kind.ACK)
+
+    async def paid(self, trade_id: bytes) -> None:
+        """Bring a trade to Paid on both sides."""
+        await self.funded(trade_id)
+        contract = self["maker"].facts(trade_id).contract
+        await self.act(self.post.names[contract.buyer], trade_id, SayPaid("sent"))
+        await self.both(trade_id, Paid)
+
+    async def closed(self, trade_id: bytes, outcome: str) -> None:
+        """Let the payout be mined and both sides see it 6 deep."""
+
+        async def paid_out() -> None:
+            self.poke()
+            assert self.mempool()
+
+        await self.eventually(paid_out)
+        self.mine(6)
+        await self.both(trade_id, Closed)
+        for name in ("maker", "taker"):
+            state = self[name].state(trade_id)
+            assert isinstance(state, Closed)
+            assert state.outcome == outcome
+            assert not self[name].locked()
+
+    def arbiter(self, trade_id: bytes) -> str:
+        """Name of the arbiter drawn."""
+        return self.post.names[self["maker"].facts(trade_id).contract.arbiter]
+
+    def untouched(self, *names: str) -> None:
+        """Assert that nothing of these nodes is in any trade, and no transaction is under way."""
+        assert not self.mempool()
+        for name in names:
+            assert not self[name].locked()
+            assert not self[name].database.all("SELECT * FROM declared_coin")
+            assert not self[name].database.all("SELECT * FROM split")
+            assert not self[name].desk.reserved
 
     async def inject(self, sender: str, recipient: str, raw: bytes) -> tuple[int, str]:
         """Deliver bytes past the hook, on a connection of `sender`; returns the reply."""

@@ -133,7 +133,7 @@ def text_rows(at: Kind, index: int, name: str, most: int, low: int) -> Iterator[
 
 
 AGAIN = {  # a sender's earlier message, once more in place of the one that he should send
-    K.PAGE: (K.GET,),
+    K.CONTRACT: (K.GET, K.PAGE),
     K.INPUTS: (K.CONTRACT,),
     K.WITNESS: (K.INPUTS, K.CONTRACT),
     K.ACCOUNT: (K.WITNESS, K.INPUTS),
@@ -145,9 +145,10 @@ AGAIN = {  # a sender's earlier message, once more in place of the one that he s
 
 
 def again_rows() -> Iterator[Row]:
+    words = {K.GET: "GET after one", K.PAGE: "get_id: was answered before"}
     for at, kinds in AGAIN.items():
         for kind in kinds:
-            if at is K.PAGE:
-                continue
             forge: Forge = lambda s, k=kind: s.again(k)  # noqa: E731
-            yield Row(at, f"{kind.name} once more", forge, f"{kind.name} was said before")
+            yield Row(
+                at, f"{kind.name} once more", forge, words.get(kind, f"{kind.name} was said before")
+            )

@@ -33,7 +33,7 @@ def by_seller(split: Any, *, rate: bool = False, vout: int = 0) -> Forge:
         contract, point = facts.contract, facts.outpoint
         key = s.thief.trade_key(s.trade_id)
         raised = payout_rates(contract)[1] if rate else None
-        at = Outpoint(point.txid, 1 - point.vout) if vout else point
+        at = Outpoint(point.txid, (point.vout + 1) % 3) if vout else point
         return s.set(0, to=first_sign(contract, at, split(contract), raised, key))
 
     return forge

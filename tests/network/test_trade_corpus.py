@@ -24,17 +24,13 @@ from trade_rows_payment import payment_rows
 
 from escrow.messages import Kind
 from escrow.model import (
-    Closed,
     ClosedCase,
     Decide,
     Disputed,
-    Funded,
     Hearing,
     MakeStatement,
-    Paid,
     Releasing,
     Ruled,
-    SayPaid,
     SayReceived,
 )
 from escrow.payout import release
@@ -57,59 +53,29 @@ async def to_paid(r: Rig) -> bytes:
     r["maker"].registry.hidden = {records[0]}
     r["taker"].registry.hidden = {records[1]}
     trade_id = await r.take()
-    await _funded(r, trade_id)
+    await r.paid(trade_id)
     return trade_id
-
-
-async def _funded(r: Rig, trade_id: bytes) -> None:
-    async def broadcast() -> None:
-        r.poke()
-        assert any(f.kind is K.WITNESS and f.sender == "maker" for f in r.post.seen)
-        point = r["maker"].facts(trade_id).outpoint
-        assert point.txid in r.mempool()
-
-    await r.eventually(broadcast)
-    r.mine()
-    await r.both(trade_id, Funded)
-
-    async def acknowledged() -> None:
-        assert r["maker"].heard(trade_id, K.ACK)
-
-    await r.eventually(acknowledged)
-    await r.act("taker", trade_id, SayPaid("sent"))
-    await r.until("maker", trade_id, Paid)
 
 
 async def released(r: Rig) -> None:
     trade_id = await to_paid(r)
     await r.act("maker", trade_id, SayReceived())
     await r.until("taker", trade_id, Releasing)
-    await _closed(r, trade_id)
-    assert {r[n].state(trade_id).outcome for n in ("maker", "taker")} == {"released"}  # type: ignore[union-attr]
-
-
-async def _closed(r: Rig, trade_id: bytes) -> None:
-    async def paid_out() -> None:
-        assert r.mempool()
-
-    await r.eventually(paid_out)
-    r.mine(6)
-    await r.both(trade_id, Closed)
+    await r.closed(trade_id, "released")
 
 
 async def ruled(r: Rig) -> None:
     trade_id = await to_paid(r)
     await r.dispute("taker", trade_id)
     await r.both(trade_id, Disputed)
-    arbiter = r.by_id(r["maker"].facts(trade_id).contract.arbiter).name
+    arbiter = r.arbiter(trade_id)
     words = r.statement("maker", trade_id, "I have nothing")
     await r.act("maker", trade_id, MakeStatement(words))
     await r.until(arbiter, trade_id, Hearing)
     full = release(r["maker"].facts(trade_id).contract).buyer_sat
     await r.act(arbiter, trade_id, Decide(full, "the bank's paper shows it"))
     await r.both(trade_id, Ruled)
-    await _closed(r, trade_id)
-    assert {r[n].state(trade_id).outcome for n in ("maker", "taker")} == {"ruled"}  # type: ignore[union-attr]
+    await r.closed(trade_id, "ruled")
     await r.until(arbiter, trade_id, ClosedCase)
 
 
@@ -124,7 +90,7 @@ async def forwarded(r: Rig) -> None:
     await r.eventually(signed)
     await r.dispute("maker", trade_id, "the buyer is gone; pay him")
     await r.until("taker", trade_id, Releasing)
-    await _closed(r, trade_id)
+    await r.closed(trade_id, "released")
 
 
 RELEASED = [
