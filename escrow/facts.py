@@ -14,22 +14,21 @@ from typing import Self
 from escrow.arbiters import ArbiterRecord
 from escrow.contract import Contract
 from escrow.draw import Drawn, Listed, conclude
+from escrow.fields import Fields, checked
 from escrow.funding import Funding, FundingSide, build_funding, read_declared
 from escrow.messages import Kind, Message
 from escrow.model import ChainView
 from escrow.payloads import (
     ContractSigned,
     Draw,
-    Fields,
     Get,
     Inputs,
     Part,
     Reveal,
     Take,
     Witness,
-    checked,
+    arbiter_list,
 )
-from escrow.payloads import _arbiters as _listed
 from escrow.terms import Terms, build_contract
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
@@ -42,7 +41,7 @@ class Own(Fields):
     """What we bring to a trade and fix when it begins."""
 
     nonce: bytes = checked(lambda n, v: wire.exact(n, v, 32))
-    listed: Listed = checked(_listed)  # noqa: RUF009 - a field() by another name
+    listed: Listed = checked(arbiter_list)  # noqa: RUF009 - a field() by another name
     part: Part = checked(  # noqa: RUF009 - a field() by another name
         lambda n, v: v if isinstance(v, Part) else Part.from_array(n, v)
     )

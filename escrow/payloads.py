@@ -5,13 +5,12 @@ true here (amounts of the offer, keys of the contract) is `escrow.examine`'s que
 The one declared error is InvalidRecord, naming the field. Layouts: docs/wire.md.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 from escrow.contract import MAX_BYTES as MAX_CONTRACT
 from escrow.contract import check_key, check_script
+from escrow.fields import Fields, ascending, b32, binary, checked, integer, listing, words
 from escrow.messages import MAX_MESSAGE, ZERO, Kind
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
@@ -26,36 +25,8 @@ MAX_TRANSCRIPT: Final = 100  # messages
 MAX_INPUTS: Final = 8
 MAX_PROOFS: Final = 100_000  # bytes of all previous transactions of a side, for the transcript
 
-Check = Callable[[str, object], Any]
 
-
-def _b32(name: str, value: object) -> bytes:
-    return wire.exact(name, value, 32)
-
-
-def _text(high: int, low: int = 0) -> Check:
-    return lambda name, value: wire.text(name, value, high, low=low)
-
-
-def _blob(high: int, low: int = 0) -> Check:
-    return lambda name, value: wire.blob(name, value, high, low=low)
-
-
-def _int(low: int, high: int) -> Check:
-    return lambda name, value: wire.within(name, value, low, high)
-
-
-def _list(high: int, each: Check, *, low: int = 0) -> Check:
-    def check(name: str, value: object) -> tuple[Any, ...]:
-        found = wire.items(name, value, high)
-        if len(found) < low:
-            raise InvalidRecord(name, f"has fewer than {low} items")
-        return tuple(each(f"{name}[{n}]", item) for n, item in enumerate(found))
-
-    return check
-
-
-def _arbiters(name: str, value: object) -> tuple[tuple[bytes, bytes], ...]:
+def arbiter_list(name: str, value: object) -> tuple[tuple[bytes, bytes], ...]:
     """Check a list of (outpoint 36, record id 32), strictly ascending by outpoint."""
     pairs: list[tuple[bytes, bytes]] = []
     for n, item in enumerate(wire.items(name, value, MAX_LISTED)):
@@ -67,18 +38,6 @@ def _arbiters(name: str, value: object) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(pairs)
 
 
-def _distinct(each: Check, high: int, low: int = 0) -> Check:
-    inner = _list(high, each, low=low)
-
-    def check(name: str, value: object) -> tuple[Any, ...]:
-        found: tuple[Any, ...] = inner(name, value)
-        if any(a >= b for a, b in pairwise(found)):
-            raise InvalidRecord(name, "is not strictly ascending")
-        return found
-
-    return check
-
-
 def _part(name: str, value: object) -> "Part":
     return value if isinstance(value, Part) else Part.from_array(name, value)
 
@@ -88,34 +47,8 @@ def _raw(name: str, value: object) -> bytes:
 
 
 def _stack(name: str, value: object) -> tuple[bytes, ...]:
-    found: tuple[bytes, ...] = _list(2, _blob(80, 33), low=1)(name, value)
+    found: tuple[bytes, ...] = listing(2, binary(80, 33), low=1)(name, value)
     return found
-
-
-def checked(check: Check) -> Any:
-    """Declare a field with the check that bounds it."""
-    return field(metadata={"check": check})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fields:
-    """An array of named fields, each with its check."""
-
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            object.__setattr__(self, f.name, f.metadata["check"](f.name, getattr(self, f.name)))
-
-    def array(self) -> tuple[Any, ...]:
-        """Return the canonical array."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return tuple(v.array() if isinstance(v, Fields) else v for v in values)
-
-    @classmethod
-    def from_array(cls, name: str, value: object) -> Self:
-        """Parse an array already unpacked. Raises InvalidRecord."""
-        names = [f.name for f in fields(cls)]
-        found = wire.fields(name, value, len(names))
-        return cls(**dict(zip(names, found, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +72,9 @@ class Part(Fields):
     """What a trader brings to the contract: key, payout script, account hash."""
 
     escrow_key: bytes = checked(check_key)
-    backup_key: bytes = checked(_blob(0))  # empty in the kind without a backup branch
+    backup_key: bytes = checked(binary(0))  # empty in the kind without a backup branch
     script: bytes = checked(check_script)
-    account_hash: bytes = checked(_b32)
+    account_hash: bytes = checked(b32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,18 +82,18 @@ class Take(Payload):
     """T -> M: I take this much of that offer, and commit to my list and my nonce."""
 
     kind: ClassVar = Kind.TAKE
-    offer_hash: bytes = checked(_b32)
-    maker: bytes = checked(_b32)
-    counter: bytes = checked(_b32)
-    amount_sat: int = checked(_int(1, MAX_SAT))
-    fiat_minor: int = checked(_int(1, MAX_FIAT_MINOR))
-    method: str = checked(_text(32, 1))
-    escrow_kind: str = checked(_text(32, 1))
-    anchor_h: int = checked(_int(1, 499_999_999))
-    anchor_hash: bytes = checked(_b32)
-    work: int = checked(_int(0, 2**62))
-    root: bytes = checked(_b32)
-    commitment: bytes = checked(_b32)
+    offer_hash: bytes = checked(b32)
+    maker: bytes = checked(b32)
+    counter: bytes = checked(b32)
+    amount_sat: int = checked(integer(1, MAX_SAT))
+    fiat_minor: int = checked(integer(1, MAX_FIAT_MINOR))
+    method: str = checked(words(32, 1))
+    escrow_kind: str = checked(words(32, 1))
+    anchor_h: int = checked(integer(1, 499_999_999))
+    anchor_hash: bytes = checked(b32)
+    work: int = checked(integer(0, 2**62))
+    root: bytes = checked(b32)
+    commitment: bytes = checked(b32)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,11 +106,11 @@ class Draw(Payload):
     """M -> T: my nonce, my list of arbiters, my part, the fee rate in sat/vB."""
 
     kind: ClassVar = Kind.DRAW
-    take_id: bytes = checked(_b32)
-    nonce: bytes = checked(_b32)
-    arbiters: tuple[tuple[bytes, bytes], ...] = checked(_arbiters)
+    take_id: bytes = checked(b32)
+    nonce: bytes = checked(b32)
+    arbiters: tuple[tuple[bytes, bytes], ...] = checked(arbiter_list)
     part: Part = checked(_part)  # noqa: RUF009 - a field() by another name
-    rate: int = checked(_int(1, 500))
+    rate: int = checked(integer(1, 500))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,9 +118,9 @@ class Reveal(Payload):
     """T -> M: my nonce and list, as committed, and my part."""
 
     kind: ClassVar = Kind.REVEAL
-    draw_id: bytes = checked(_b32)
-    nonce: bytes = checked(_b32)
-    arbiters: tuple[tuple[bytes, bytes], ...] = checked(_arbiters)
+    draw_id: bytes = checked(b32)
+    nonce: bytes = checked(b32)
+    arbiters: tuple[tuple[bytes, bytes], ...] = checked(arbiter_list)
     part: Part = checked(_part)  # noqa: RUF009 - a field() by another name
 
 
@@ -196,7 +129,7 @@ class Get(Payload):
     """Ask for the arbiter records of these ids."""
 
     kind: ClassVar = Kind.GET
-    ids: tuple[bytes, ...] = checked(_distinct(_b32, PAGE_RECORDS, 1))
+    ids: tuple[bytes, ...] = checked(ascending(b32, PAGE_RECORDS, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +137,8 @@ class Page(Payload):
     """The records asked for by the GET of that id."""
 
     kind: ClassVar = Kind.PAGE
-    get_id: bytes = checked(_b32)
-    records: tuple[bytes, ...] = checked(_list(PAGE_RECORDS, _blob(MAX_RECORD, 1), low=1))
+    get_id: bytes = checked(b32)
+    records: tuple[bytes, ...] = checked(listing(PAGE_RECORDS, binary(MAX_RECORD, 1), low=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +146,9 @@ class Refuse(Payload):
     """Not with me: the field at fault and my own value. No blame."""
 
     kind: ClassVar = Kind.REFUSE
-    refused_id: bytes = checked(_b32)
-    field: str = checked(_text(64, 1))
-    value: str = checked(_text(MAX_NOTE))
+    refused_id: bytes = checked(b32)
+    field: str = checked(words(64, 1))
+    value: str = checked(words(MAX_NOTE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +156,7 @@ class Abort(Payload):
     """I stop, before any funding signature of mine has left. No blame."""
 
     kind: ClassVar = Kind.ABORT
-    reason: str = checked(_text(MAX_NOTE, 1))
+    reason: str = checked(words(MAX_NOTE, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,19 +164,19 @@ class ContractSigned(Payload):
     """The contract's array and a BIP 340 signature of its hash by the sender's escrow key."""
 
     kind: ClassVar = Kind.CONTRACT
-    contract: bytes = checked(_blob(MAX_CONTRACT, 1))
-    signature: bytes = checked(_blob(64, 64))
+    contract: bytes = checked(binary(MAX_CONTRACT, 1))
+    signature: bytes = checked(binary(64, 64))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Declared(Fields):
     """A coin with the proof that it exists: outpoint, stripped transaction, merkle branch."""
 
-    outpoint: bytes = checked(_blob(36, 36))
-    prev_tx: bytes = checked(_blob(100_000, 60))
-    height: int = checked(_int(1, 499_999_999))
-    position: int = checked(_int(0, 2**20))
-    branch: tuple[bytes, ...] = checked(_list(20, _b32))
+    outpoint: bytes = checked(binary(36, 36))
+    prev_tx: bytes = checked(binary(100_000, 60))
+    height: int = checked(integer(1, 499_999_999))
+    position: int = checked(integer(0, 2**20))
+    branch: tuple[bytes, ...] = checked(listing(20, b32))
 
 
 def _declared(name: str, value: object) -> Declared:
@@ -255,7 +188,7 @@ class Inputs(Payload):
     """My coins for the funding, and where my change goes."""
 
     kind: ClassVar = Kind.INPUTS
-    inputs: tuple[Declared, ...] = checked(_list(MAX_INPUTS, _declared, low=1))
+    inputs: tuple[Declared, ...] = checked(listing(MAX_INPUTS, _declared, low=1))
     change_script: bytes = checked(check_script)
 
     def __post_init__(self) -> None:
@@ -273,7 +206,7 @@ class Witness(Payload):
     """The witness stacks of my inputs, in the order of the funding transaction."""
 
     kind: ClassVar = Kind.WITNESS
-    stacks: tuple[tuple[bytes, ...], ...] = checked(_list(MAX_INPUTS, _stack, low=1))
+    stacks: tuple[tuple[bytes, ...], ...] = checked(listing(MAX_INPUTS, _stack, low=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +214,7 @@ class Account(Payload):
     """Payment details behind the contract's account hash; the order book's array."""
 
     kind: ClassVar = Kind.ACCOUNT
-    disclosure: bytes = checked(_blob(4096, 1))
+    disclosure: bytes = checked(binary(4096, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +222,7 @@ class Ack(Payload):
     """B -> S: I have your payment details, by this message."""
 
     kind: ClassVar = Kind.ACK
-    account_id: bytes = checked(_b32)
+    account_id: bytes = checked(b32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +230,7 @@ class Paid(Payload):
     """B -> S: I have sent the money. Words only."""
 
     kind: ClassVar = Kind.PAID
-    note: str = checked(_text(MAX_NOTE))
+    note: str = checked(words(MAX_NOTE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +238,7 @@ class NotPaid(Payload):
     """B -> S: I have not paid and will not."""
 
     kind: ClassVar = Kind.NOT_PAID
-    note: str = checked(_text(MAX_NOTE))
+    note: str = checked(words(MAX_NOTE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,7 +246,7 @@ class Received(Payload):
     """S -> B: I have the money; my signature on RELEASE (DER and sighash byte)."""
 
     kind: ClassVar = Kind.RECEIVED
-    signature: bytes = checked(_blob(73, 9))
+    signature: bytes = checked(binary(73, 9))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,10 +254,10 @@ class Dispute(Payload):
     """Trader -> A: the contract, every message so far, the arbiters' records, my words."""
 
     kind: ClassVar = Kind.DISPUTE
-    contract: bytes = checked(_blob(MAX_CONTRACT, 1))
-    messages: tuple[bytes, ...] = checked(_list(MAX_TRANSCRIPT, _raw, low=5))
-    records: tuple[bytes, ...] = checked(_list(2 * MAX_LISTED, _blob(MAX_RECORD, 1), low=1))
-    statement: str = checked(_text(MAX_WORDS, 1))
+    contract: bytes = checked(binary(MAX_CONTRACT, 1))
+    messages: tuple[bytes, ...] = checked(listing(MAX_TRANSCRIPT, _raw, low=5))
+    records: tuple[bytes, ...] = checked(listing(2 * MAX_LISTED, binary(MAX_RECORD, 1), low=1))
+    statement: str = checked(words(MAX_WORDS, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,9 +265,9 @@ class Notice(Payload):
     """A -> both: a dispute is open; who opened it and with what words."""
 
     kind: ClassVar = Kind.NOTICE
-    dispute_id: bytes = checked(_b32)
-    opener: bytes = checked(_b32)
-    statement: str = checked(_text(MAX_WORDS, 1))
+    dispute_id: bytes = checked(b32)
+    opener: bytes = checked(b32)
+    statement: str = checked(words(MAX_WORDS, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,8 +275,8 @@ class Statement(Payload):
     """Trader -> A: my words, and the messages of mine that A may lack."""
 
     kind: ClassVar = Kind.STATEMENT
-    statement: str = checked(_text(MAX_WORDS, 1))
-    messages: tuple[bytes, ...] = checked(_list(MAX_TRANSCRIPT, _raw))
+    statement: str = checked(words(MAX_WORDS, 1))
+    messages: tuple[bytes, ...] = checked(listing(MAX_TRANSCRIPT, _raw))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,11 +292,11 @@ class Verdict(Payload):
     """A -> both: the split, my signature on its payout, my reason."""
 
     kind: ClassVar = Kind.VERDICT
-    buyer_sat: int = checked(_int(0, MAX_SAT))
-    seller_sat: int = checked(_int(0, MAX_SAT))
-    arbiter_sat: int = checked(_int(0, MAX_SAT))
-    signature: bytes = checked(_blob(73, 9))
-    reason: str = checked(_text(MAX_WORDS, 1))
+    buyer_sat: int = checked(integer(0, MAX_SAT))
+    seller_sat: int = checked(integer(0, MAX_SAT))
+    arbiter_sat: int = checked(integer(0, MAX_SAT))
+    signature: bytes = checked(binary(73, 9))
+    reason: str = checked(words(MAX_WORDS, 1))
 
 
 PAYLOADS: Final[dict[Kind, type[Payload]]] = {

@@ -10,9 +10,10 @@ from typing import Self
 
 from escrow.contract import FUND_WITHIN, KIND_2OF3, REPLY_S, VERDICT_S, Contract, depth_for
 from escrow.draw import Drawn
+from escrow.fields import Fields, checked
 from escrow.keys import arbiter_public
 from escrow.messages import Message
-from escrow.payloads import Draw, Fields, Reveal, Take, checked
+from escrow.payloads import Draw, Reveal, Take
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
