@@ -1,6 +1,8 @@
 """docs/cli.md says what the code does: every command, option, route, field, event and exit code."""
 
 import ast
+import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from p2pnode.app import routes_net, routes_offers, routes_trades, routes_wallet
 from p2pnode.app.api import _STATUS
 from p2pnode.app.node import Node
 from p2pnode.app.routes import Route
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/cli.md").read_text()
 COMMON = {"--json", "--data-dir", "--network", "--help", "-h"}
 STREAM = ("GET", "/v1/events", False)
-FIELD_SOURCES = ("routes_net", "routes_offers", "routes_trades", "routes_wallet")
+ROUTES = sorted((ROOT / "p2pnode/app").glob("routes_*.py"))
 
 
 def leaves(command: click.Command, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -57,15 +58,11 @@ def ticked(text: str) -> set[str]:
 
 
 def routes() -> set[tuple[str, str, bool]]:
-    none: Any = None
-    exchange: Any = SimpleNamespace(world=None)
-    found: list[Route] = [
-        *Node._house_routes(none),
-        *routes_net.routes(none, none),
-        *routes_offers.routes(none, none, network=none, clock=none),
-        *routes_wallet.routes(none, none, none),
-        *routes_trades.routes(exchange, none, none),
-    ]
+    nobody: Any = SimpleNamespace(world=None)  # a route is made before anything is asked
+    found: list[Route] = list(Node._house_routes(nobody))
+    for path in ROUTES:
+        make = importlib.import_module(f"p2pnode.app.{path.stem}").routes
+        found += make(**dict.fromkeys(inspect.signature(make).parameters, nobody))
     return {(r.method, r.path, r.once) for r in found} | {STREAM}
 
 
@@ -147,8 +144,7 @@ def _fields(source: str) -> set[str]:
 
 
 def test_every_field_of_an_answer_is_on_the_page_and_no_other() -> None:
-    sources = [ROOT / f"p2pnode/app/{name}.py" for name in FIELD_SOURCES]
-    built = set().union(*(_fields(path.read_text()) for path in sources))
+    built = set().union(*(_fields(path.read_text()) for path in ROUTES))
     built |= {"reason", "outcome", "account_buyer", "account_seller"}  # by a name in a variable
     rows = [*table("method and path"), *table("object")]
     written = {t for row in rows for cell in row[1:] for t in ticked(cell)}
@@ -157,7 +153,7 @@ def test_every_field_of_an_answer_is_on_the_page_and_no_other() -> None:
     known = built.union(*(_fields((ROOT / other).read_text()) for other in others))
     known |= _fields((ROOT / "escrow/drawfile.py").read_text())
     taken = r"call\.(?:text|integer|flag)\(\s*\"(\w+)\""
-    for path in sources:
+    for path in ROUTES:
         known |= set(re.findall(taken, path.read_text()))
     assert written - known == {"after", "draw verify", "GET /v1/arbiter"}
 
