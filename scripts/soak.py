@@ -19,10 +19,10 @@ def main() -> int:
             print(run.stdout, run.stderr, sep="\n", file=sys.stderr)
             print(f"demo {number} of 10 failed with {run.returncode}", file=sys.stderr)
             return 1
-        done = json.loads(run.stdout.splitlines()[-1])
-        drawn = [trade["arbiter"] for trade in done["trades"]]
+        events = [json.loads(line) for line in run.stdout.splitlines()]
+        drawn = [e["name"] for e in events if e["event"] == "draw"]  # ids are fresh in each run
         arbiters.update(drawn)
-        print(f"demo {number}: {done['seconds']} s, arbiters {', '.join(a[:8] for a in drawn)}")
+        print(f"demo {number}: {events[-1]['seconds']} s, drawn {', '.join(drawn)}", flush=True)
     if len(arbiters) < 2:
         print("every draw gave the same arbiter", file=sys.stderr)
         return 1
