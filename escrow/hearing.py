@@ -38,6 +38,7 @@ from escrow.settlement import FINAL_DEPTH
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault
 from p2pnode.base.networks import Network
 from p2pnode.base.transaction import Outpoint
+from p2pnode.base.units import moment
 
 UNUSED_BLOCKS: Final = 144  # a forwarded release that nobody completes may then be ruled by
 MAX_HEARD: Final = 30  # messages of one trader that a case keeps
@@ -203,6 +204,6 @@ def _allowed(case: Case, split: Split) -> None:
     declared = case.paper(contract.buyer, Kind.NOT_PAID)
     if below and not declared and not forwarded and view.mtp < case.earliest_below_release():
         raise LocalFault(
-            "less than a release for the buyer is not allowed before the median time past "
-            f"reaches {case.earliest_below_release()} (it is {view.mtp})"
+            "less than a release for the buyer is not allowed before "
+            f"{moment(case.earliest_below_release())} by the chain's clock, now {moment(view.mtp)}"
         )

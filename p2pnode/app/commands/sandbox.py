@@ -114,7 +114,7 @@ def mine(control: "Control", blocks: int, step: int, as_json: bool) -> None:
     hashes = control.call("sandbox.mine", blocks, step)
     stats = control.call("sandbox.stats")
     answer = {"blocks": hashes, "height": stats["height"], "time": stats["time"]}
-    _emit(as_json, answer, f"mined {len(hashes)}: height {stats['height']}, tip {stats['tip']}")
+    _emit(as_json, answer, f"mined {len(hashes)}: height {stats['height']}")
 
 
 @sandbox.command()
@@ -136,7 +136,7 @@ def fund(control: "Control", address: str, amount_btc: str, as_json: bool) -> No
     sat = parse_decimal("amount_btc", amount_btc, len(str(COIN)) - 1)
     txid = control.call("sandbox.fund", script.hex(), sat)
     answer = {"txid": txid, "address": address, "amount_sat": sat}
-    _emit(as_json, answer, f"{txid} pays {decimal(sat, 8)} BTC, unconfirmed")
+    _emit(as_json, answer, f"{txid}\npays {decimal(sat, 8)} BTC once a block confirms it")
 
 
 @sandbox.command()

@@ -151,7 +151,7 @@ def pay_sent(session: Session, trade_id: str, note: str, yes: bool) -> None:
     \b
     p2pnode trade pay-sent 7f3a91 --note "reference 7f3a91"
     """
-    session.confirm("Have you sent the whole amount?", yes)
+    session.confirm(f"Have you sent the whole {_sum(session, trade_id, yes)}?", yes)
     _show(session, session.client.post(path(trade_id, "/paid"), note=note))
 
 
@@ -185,8 +185,14 @@ def received(session: Session, trade_id: str, yes: bool) -> None:
     \b
     p2pnode trade received 7f3a91
     """
-    session.confirm("Is the whole amount in your account, for good?", yes)
+    session.confirm(f"Is the whole {_sum(session, trade_id, yes)} in your account, for good?", yes)
     _show(session, session.client.post(path(trade_id, "/received")))
+
+
+def _sum(session: Session, trade_id: str, yes: bool) -> str:
+    """Return what is paid in a trade, for a question that will be asked."""
+    answer = {} if yes else session.client.get(path(trade_id))
+    return fiat(answer) if "fiat_minor" in answer else "amount"
 
 
 def _show(session: Session, answer: dict[str, Any]) -> None:
