@@ -11,9 +11,7 @@ from escrow.backend_keys import TradeKey
 from escrow.backend_signatures import REAL, Opinions, WalletSign
 from escrow.contract import Contract
 from escrow.funding import Funding, FundingInput, Owner
-from escrow.keys import verify_ecdsa
-from escrow.payout import Split, build_payout, check_first_signature
-from escrow.script import escrow_keys, witness_script
+from escrow.payout import Split, check_first_signature
 from p2pnode.base.errors import InvalidRecord, PeerFault
 from p2pnode.base.transaction import Outpoint, Transaction
 
@@ -40,15 +38,10 @@ class TradeBench:
         self, contract: Contract, outpoint: Outpoint, split: Split, signer: bytes, signature: bytes
     ) -> None:
         """Check another's first signature on our own rebuild. Raises PeerFault."""
-        payout = build_payout(contract, outpoint, split)
-        if signer not in escrow_keys(contract):
-            raise PeerFault("signature: is by no key of this contract", field="signature")
-        script = witness_script(contract)
         try:
-            digest = self.opinions.sighash(payout.tx, 0, [payout.prevout], script)
-            verify_ecdsa(signer, digest, signature, "signature")
+            check_first_signature(contract, outpoint, split, None, signer, signature)
         except InvalidRecord as error:
-            raise PeerFault(str(error), field="signature") from None
+            raise PeerFault(str(error), field=error.field) from None
 
     def complete(
         self, contract: Contract, outpoint: Outpoint, split: Split, signer: bytes, signature: bytes
@@ -57,10 +50,7 @@ class TradeBench:
 
         The other's signature is checked first: nothing is signed because of a bad one.
         """
-        try:
-            check_first_signature(contract, outpoint, split, None, signer, signature)
-        except InvalidRecord as error:
-            raise PeerFault(str(error), field=error.field) from None
+        self.check_first(contract, outpoint, split, signer, signature)
         final = backend_signatures.complete(
             contract, outpoint, split, None, self.key, signer, signature, self.opinions
         )

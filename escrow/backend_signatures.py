@@ -22,7 +22,7 @@ from escrow import sighash as own_sighash
 from escrow.backend_keys import TradeKey
 from escrow.contract import Contract
 from escrow.funding import Funding, FundingInput, Owner
-from escrow.keys import verify_ecdsa
+from escrow.keys import Mismatch, verify_ecdsa
 from escrow.payout import Payout, Split, build_payout
 from escrow.psbt import PsbtInput, Signed, build, read
 from escrow.script import (
@@ -250,8 +250,25 @@ def sign_funding(
 def _strict(funding: Funding, side: Owner, stacks: object, opinions: Opinions) -> tuple[Stack, ...]:
     try:
         return check_side(funding, side, stacks, opinions.sighash)
+    except Mismatch as error:
+        _blame(funding, side, stacks, opinions)
+        raise PeerFault(str(error), field=error.field) from None
     except InvalidRecord as error:
         raise PeerFault(str(error), field=error.field) from None
+
+
+def _blame(funding: Funding, side: Owner, stacks: object, opinions: Opinions) -> None:
+    """Return if Core's rules refuse these witnesses too; else it is our sighash that is wrong."""
+    given = tuple(stacks) if isinstance(stacks, (list, tuple)) else ()
+    signed = with_witnesses(funding, **{"buyer" if side == "B" else "seller": given})
+    try:
+        opinions.consensus(signed, funding.prevouts, funding.own(side))
+    except InvalidRecord:
+        return
+    raise SecondOpinionDiffers(
+        "sighash: Bitcoin Core's rules accept what our own check refuses; nothing was signed",
+        field="sighash",
+    )
 
 
 def check_witnesses(

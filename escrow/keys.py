@@ -23,6 +23,13 @@ HARDENED: Final = 1 << 31
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
+class Mismatch(InvalidRecord):
+    """A well-formed signature that is not the signer's over this digest."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field, "does not match the signer's key")
+
+
 def check_point(field: str, key: object) -> bytes:
     """Return `key` if it is a compressed point of the curve. Raises InvalidRecord."""
     raw = wire.exact(field, key, 33)
@@ -45,7 +52,7 @@ def verify_schnorr(point: bytes, message: bytes, signature: object, field: str) 
     except ValueError:
         pass
     if not good:
-        raise InvalidRecord(field, "does not match the signer's key")
+        raise Mismatch(field)
 
 
 def check_ecdsa_form(field: str, signature: object) -> bytes:
@@ -88,7 +95,7 @@ def verify_ecdsa(public: bytes, digest: bytes, signature: object, field: str) ->
     except ValueError:
         good = False
     if not good:
-        raise InvalidRecord(field, "does not match the signer's key")
+        raise Mismatch(field)
     return der + bytes([SIGHASH_ALL])
 
 

@@ -440,6 +440,7 @@ class Rig:
         self.nodes: dict[str, Node] = {}
         self.log: list[str] = []
         self.port = 0
+        self._poked = 0.0
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]
@@ -685,7 +686,10 @@ class Rig:
         return message
 
     def poke(self) -> None:
-        """Let every courier try again now."""
+        """Let every courier try again now, and not twenty times a second."""
+        if trio.current_time() < self._poked + 0.05:
+            return
+        self._poked = trio.current_time()
         for node in self.nodes.values():
             if node.id in self.post.handlers:
                 for peer in node.journal.recipients():
@@ -702,6 +706,12 @@ class Rig:
                 assert all(isinstance(d, Publish) for d in todo), todo
 
         await self.eventually(there)
+
+    async def quiet_of_others(self, name: str, trade_id: bytes) -> None:
+        """Wait until every trader but this one has nothing left to do."""
+        for other in ("maker", "taker"):
+            if other != name:
+                await self.quiet(other, trade_id)
 
 
 class _Lines(logging.Handler):
