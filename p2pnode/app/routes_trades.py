@@ -12,6 +12,7 @@ from escrow.facts import Facts
 from escrow.messages import Kind
 from escrow.model import (
     Cancel,
+    Closed,
     MakeStatement,
     OpenDispute,
     SayNotPaid,
@@ -20,6 +21,7 @@ from escrow.model import (
 )
 from escrow.payloads import Account, Dispute, Statement, Verdict
 from escrow.script import escrow_address
+from escrow.settlement import FINAL_DEPTH
 from escrow.store_journal import TRADER, Row
 from orderbook.currencies import exponent
 from orderbook.shell_book import Book
@@ -165,6 +167,9 @@ class _Trading:
         }
         if facts.settled_contract:
             plain |= _contract_json(facts.contract, facts)
+        if isinstance(row.state, Closed):  # an ended trade is looked up in the chain no more
+            plain["payout_txid"] = display(row.state.txid)
+            plain.setdefault("payout_confirmations", FINAL_DEPTH)
         return plain | {"next": advise(row.state, facts)}
 
 

@@ -62,6 +62,10 @@ class CrashNet(Processes):
                 found[plan.parent.stem] = points
         return found
 
+    def all_reached(self) -> None:
+        """Wait until every order has been reached."""
+        self.until("maker", "the last orders", self.pending, lambda left: not left, SLOW_S)
+
     def bend(self, name: str, *, clock_s: int = 0, blind: tuple[str, ...] = ()) -> None:
         """Shift a node's clock; hide these arbiters from it."""
         (self._orders(name) / "clock").write_text(str(clock_s))

@@ -49,7 +49,7 @@ class Run:
 
     def settle(self, roles):
         """Every order of this trade was reached; write down as whom the nodes died."""
-        self.net.until("maker", "the last orders", self.net.pending, lambda left: not left)
+        self.net.all_reached()
         new = self.net.deaths[self._told :]
         self._told = len(self.net.deaths)
         self.died += [(roles.get(name, "arbiter"), what, point) for name, what, point in new]
@@ -69,11 +69,15 @@ def every(*states):
 
 
 def close(net, trade_id, parties=("maker", "taker")):
-    """Wait for the payout, mine it six deep, see it closed on both sides."""
+    """Wait for the payout, mine it six deep, see it closed and named on both sides."""
+    path = f"/v1/trades/{trade_id}"
     for name in parties:
-        net.ask(name, f"/v1/trades/{trade_id}", lambda t: t.get("payout_txid"))
+        payout = net.ask(name, path, lambda t: t.get("payout_txid"))["payout_txid"]
     net.mine(6)
     net.reach(trade_id, "Closed", by=parties)
+    net.all_reached()
+    for name in parties:
+        assert net.ask(name, path, bool)["payout_txid"] == payout
 
 
 def fund(net, trade_id, buyer):
