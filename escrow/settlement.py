@@ -181,6 +181,8 @@ def _received(state: State, event: Received, facts: Facts) -> Step:
             return state, ()  # the chain may be faster than the peer's messages
         case ((Funded() | Paid() | Disputed()), Kind.RECEIVED | Kind.FORWARD) if event.final:
             return Releasing(event.final), ()  # the buyer's alone to complete
+        case Ruled(raw=b""), Kind.RECEIVED | Kind.FORWARD if event.final:
+            return Releasing(event.final), ()  # the verdict is not ours to complete, this is
         case ((Releasing() | Closed() | Ruled()), Kind.RECEIVED | Kind.FORWARD):
             return state, ()
         case ((Funded() | Paid() | Disputed()), Kind.NOTICE):

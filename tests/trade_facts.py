@@ -132,6 +132,12 @@ def arbiter_secret(seed: bytes, outpoint: bytes) -> PrivateKey:
     return key
 
 
+def first_signature(key: PrivateKey, contract: Contract, outpoint: Outpoint, split: Split) -> bytes:
+    payout = build_payout(contract, outpoint, split)
+    digest = sighash(payout.tx, 0, [payout.prevout], witness_script(contract))
+    return bytes(key.sign(digest, hasher=None)) + b"\x01"
+
+
 def coin(name: str, value: int, height: int) -> Declared:
     """A coin alone in its block, so that its txid is the merkle root."""
     script = p2wpkh(b"\x02" + h(f"coin of {name}"))
@@ -142,6 +148,22 @@ def coin(name: str, value: int, height: int) -> Declared:
         height=height,
         position=0,
         branch=(),
+    )
+
+
+@cache
+def _own(name: str, key: PrivateKey, listed: Listed) -> Own:
+    disclosure = f"pay {name} at the bank".encode()
+    return Own(
+        nonce=h(f"nonce of {name}"),
+        listed=listed,
+        part=Part(
+            escrow_key=key.public_key.format(),
+            backup_key=b"",
+            script=p2wpkh(b"\x02" + h(f"payout of {name}")),
+            account_hash=hashlib.sha256(disclosure).digest(),
+        ),
+        disclosure=disclosure,
     )
 
 
@@ -201,18 +223,7 @@ class Play:
 
     def own(self, who: Identity) -> Own:
         name = self.name(who)
-        disclosure = f"pay {name} at the bank".encode()
-        return Own(
-            nonce=h(f"nonce of {name}"),
-            listed=self.listed(who),
-            part=Part(
-                escrow_key=self.key(who).public_key.format(),
-                backup_key=b"",
-                script=p2wpkh(b"\x02" + h(f"payout of {name}")),
-                account_hash=hashlib.sha256(disclosure).digest(),
-            ),
-            disclosure=disclosure,
-        )
+        return _own(name, self.key(who), self.listed(who))
 
     @cached_property
     def terms(self) -> Terms:
@@ -266,9 +277,7 @@ class Play:
         return self.facts(self.maker).outpoint
 
     def signature(self, key: PrivateKey, split: Split) -> bytes:
-        payout = build_payout(self.contract, self.outpoint, split)
-        digest = sighash(payout.tx, 0, [payout.prevout], witness_script(self.contract))
-        return bytes(key.sign(digest, hasher=None)) + b"\x01"
+        return first_signature(key, self.contract, self.outpoint, split)
 
     # -- what is known
 
