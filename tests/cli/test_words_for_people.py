@@ -1,5 +1,6 @@
 """What people read: 80 columns, whole commands, dates by the chain's clock, units they gave."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -146,3 +147,15 @@ def test_the_command_that_is_named_is_one_that_works() -> None:
     words = advise(Paid(), facts(T0)).partition("p2pnode ")[2].replace("…", "x").split()
     result = run(*words, "--yes", "--data-dir", "/nonexistent")
     assert result.exit_code == 69, result.stderr
+
+
+def test_no_keystore_is_made_whose_words_could_not_be_shown(tmp_path: Path) -> None:
+    passphrase, data = tmp_path / "pass", tmp_path / "n"
+    passphrase.write_text("a long passphrase\n")
+    passphrase.chmod(0o600)
+    (data / "config.new").mkdir(parents=True)  # in the way of the configuration
+    words = ("init", "--data-dir", str(data), "--passphrase-file", str(passphrase))
+    refused = run(*words)
+    assert (refused.exit_code, refused.stdout) == (74, "")
+    (data / "config.new").rmdir()
+    assert run(*words).exit_code == 0

@@ -10,8 +10,8 @@ from p2pnode.app.commands.frame import Session, common
 from p2pnode.base.errors import StorageFault
 
 if TYPE_CHECKING:
+    from p2pnode.app.config import Settings
     from p2pnode.base.keystore import Keystore
-    from p2pnode.base.networks import Network
 
 
 @click.command()
@@ -60,13 +60,12 @@ def init(
         bootstrap=bootstrap,
     )
     words = passphrase.read_line(restore_file) if restore_file else None
-    keystore = _make_keystore(session, net, passphrase_file, words)
-    settings.save()
+    keystore = _make_keystore(session, settings, passphrase_file, words)
     _tell(session, keystore, restored=words is not None)
 
 
 def _make_keystore(
-    session: Session, net: "Network", passphrase_file: Path | None, words: str | None
+    session: Session, settings: "Settings", passphrase_file: Path | None, words: str | None
 ) -> "Keystore":
     from p2pnode.app import passphrase
     from p2pnode.base import keystore
@@ -80,6 +79,8 @@ def _make_keystore(
         session.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageFault(f"{session.data_dir}: {error.strerror}") from None
+    settings.save()  # first: once the keystore is there, nothing may keep its words from being shown
+    net = settings.network
     if words is not None:
         return keystore.restore(path, net, secret, words)
     return keystore.create(path, net, secret, os.urandom(keystore.ENTROPY_BYTES))
