@@ -79,7 +79,7 @@ def _make_keystore(
         session.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageFault(f"{session.data_dir}: {error.strerror}") from None
-    settings.save()  # first: once the keystore is there, nothing may keep its words from being shown
+    settings.save()  # first: a keystore whose words were never shown must not come to be
     net = settings.network
     if words is not None:
         return keystore.restore(path, net, secret, words)
