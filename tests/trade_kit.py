@@ -337,7 +337,8 @@ class Node:
             with self.scope:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self.chain.run)
-                    await nursery.start(self.wallet.run)
+                    if not self.name.startswith("arbiter"):  # who needs no coin here
+                        await nursery.start(self.wallet.run)
                     await nursery.start(self.exchange.run)
                     task_status.started()
         finally:
@@ -497,6 +498,16 @@ class Rig:
         self.box.mine(count, step=step)
         self.server.flush()
 
+    async def synced(self) -> None:
+        """Wait until every running node has seen the tip."""
+
+        async def there() -> None:
+            for node in self.nodes.values():
+                if node.id in self.post.handlers:
+                    assert node.chain.tip().hash == self.box.chain.tip
+
+        await self.eventually(there)
+
     def reorg(self, depth: int, **options: Any) -> None:
         self.box.reorg(depth, **options)
         self.server.flush()
@@ -545,6 +556,7 @@ class Rig:
         return await self[taker].exchange.opening.take(terms, amount, account)
 
     async def act(self, name: str, trade_id: bytes, event: Any) -> None:
+        await self.synced()
         await self[name].exchange.act(trade_id, event)
 
     async def dispute(self, name: str, trade_id: bytes, words: str = "no money came") -> None:
