@@ -4,6 +4,7 @@ A thin fit of `backend_signatures` to what the machines ask; it holds no state o
 is made anew for each trade and each start. Calls block for some milliseconds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from escrow import backend_signatures
@@ -74,7 +75,9 @@ class TradeBench:
             backend_signatures.sign_funding(contract, funding, sign, side, opinions=self.opinions)
         )
 
-    def sign_respend(self, tx: Transaction, coin: FundingInput, sign: WalletSign) -> bytes:
+    def sign_respend(
+        self, tx: Transaction, coins: Sequence[FundingInput], sign: WalletSign
+    ) -> bytes:
         """Return the buyer's way out, signed."""
-        final = backend_signatures.sign_respend(tx, coin, sign, opinions=self.opinions)
+        final = backend_signatures.sign_respend(tx, coins, sign, self.opinions)
         return final.serialize()

@@ -302,20 +302,22 @@ def assemble_funding(
 
 def sign_respend(
     tx: Transaction,
-    own_input: FundingInput,
+    coins: Sequence[FundingInput],
     wallet_sign: WalletSign,
-    *,
-    previous: bytes = b"",
     opinions: Opinions = REAL,
 ) -> Transaction:
     """Return the buyer's way out (`funding.respend`), signed and past both checks."""
-    spent = TxOut(own_input.value, own_input.script)
+    spent = [TxOut(c.value, c.script) for c in coins]
     try:
-        (signed,) = read(wallet_sign(build(tx, [PsbtInput(spent, previous)])), tx)
-        stack = _stack_of(signed, spent.script)
-        checked = check_stack(tx, 0, [spent], stack, "witness", opinions.sighash)
+        signed = read(wallet_sign(build(tx, [PsbtInput(s) for s in spent])), tx)
+        stacks = (_stack_of(own, s.script) for own, s in zip(signed, spent, strict=True))
+        checked = [
+            check_stack(tx, n, spent, stack, f"witness[{n}]", opinions.sighash)
+            for n, stack in enumerate(stacks)
+        ]
     except InvalidRecord as error:
         raise _differs(error) from None
-    final = replace(tx, inputs=(replace(tx.inputs[0], witness=checked),))
-    _ask_consensus(final, [spent], [0], opinions)
+    pairs = zip(tx.inputs, checked, strict=True)
+    final = replace(tx, inputs=tuple(replace(i, witness=w) for i, w in pairs))
+    _ask_consensus(final, spent, range(len(spent)), opinions)
     return final

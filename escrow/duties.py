@@ -9,6 +9,7 @@ from escrow.messages import Kind
 from escrow.model import (
     Broadcast,
     ChooseCoins,
+    CompleteVerdict,
     Contracting,
     Disputed,
     Duty,
@@ -24,6 +25,8 @@ from escrow.model import (
     State,
 )
 from escrow.opening import FUNDING_S
+from escrow.payout import Split
+from escrow.settlement import may_complete
 
 
 def duties(state: State, facts: Facts, now: int) -> tuple[Duty, ...]:
@@ -37,6 +40,8 @@ def duties(state: State, facts: Facts, now: int) -> tuple[Duty, ...]:
             return (SignRelease(),)
         case Paid() | Disputed() | Releasing() | Ruled() if _gone(facts):
             return (Publish(facts.final_funding),)  # a reorg took it; nothing can follow before
+        case Ruled(b, s, a, b"", accepted) if accepted or may_complete(Split(b, s, a), facts):
+            return (CompleteVerdict(),)
         case Broadcast(raw) if raw and (facts.view is None or facts.view.funding_height is None):
             return (Publish(raw),)
         case Releasing(raw) | Ruled(raw=raw) if raw and not (facts.view and facts.view.spend):

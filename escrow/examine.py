@@ -36,7 +36,7 @@ from escrow.payloads import (
     Witness,
 )
 from escrow.payout import Split, check_split, release
-from escrow.settlement import NotYet, may_complete
+from escrow.settlement import NotYet
 from escrow.transcript import check_signed
 from p2pnode.base.errors import InvalidRecord, PeerFault
 from p2pnode.base.transaction import Outpoint
@@ -183,7 +183,7 @@ def examine(message: Message, payload: Payload, facts: Facts, world: World) -> E
             if payload.refused_id != facts.take.id:
                 raise InvalidRecord("refused_id", "is not our TAKE")
         case Verdict():
-            return Examined(final=_verdict(payload, facts, world))
+            _verdict(payload, facts, world)
         case Received() | Forward():
             return Examined(final=_released(message, payload, facts, world))
         case _:
@@ -274,15 +274,13 @@ def _witness(payload: Witness, message: Message, facts: Facts, world: World) -> 
     return world.bench.assemble(funding, Witness.from_wire(ours.payload).stacks, payload.stacks)
 
 
-def _verdict(payload: Verdict, facts: Facts, world: World) -> bytes:
+def _verdict(payload: Verdict, facts: Facts, world: World) -> None:
     contract = facts.contract
     split = Split(payload.buyer_sat, payload.seller_sat, payload.arbiter_sat)
     check_split(contract, split)
     if split.arbiter_sat != contract.fee_a:
         raise InvalidRecord("arbiter_sat", f"is not the contract's fee of {contract.fee_a} sat")
-    about = (contract, facts.outpoint, split, contract.key_a, payload.signature)
-    world.bench.check_first(*about)
-    return world.bench.complete(*about) if may_complete(split, facts) else b""
+    world.bench.check_first(contract, facts.outpoint, split, contract.key_a, payload.signature)
 
 
 def _released(message: Message, payload: Received | Forward, facts: Facts, world: World) -> bytes:

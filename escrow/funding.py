@@ -223,25 +223,31 @@ def select_coins(
 
 
 def respend(
-    own_input: FundingInput, to_script: bytes, *, funding_fee: int, rate: int
+    coins: Sequence[FundingInput], to_script: bytes, *, funding_fee: int, rate: int
 ) -> Transaction:
-    """Return B's way out, unsigned: one of his inputs back to himself, replacing the funding.
+    """Return B's way out, unsigned: his inputs back to himself, in place of the funding.
 
-    At least twice the funding's rate, and more absolute fee than the funding by its own
-    relay fee (BIP 125, rules 3 and 4). Raises LocalFault if the input is too small.
+    Twice the funding's rate, and more absolute fee than the funding by its own relay fee
+    (BIP 125, rules 3 and 4), so that it replaces a funding that the peer holds back. The
+    peer's coins make that fee: where ours cannot pay it, it is twice the rate alone, and at
+    the least the relay fee, which still spends our coins while the funding is in no mempool.
+    Raises LocalFault if they cannot pay even that.
     """
-    own_input.check("own_input")
+    wire.within("coins", len(coins), 1, MAX_INPUTS)
+    for n, coin in enumerate(coins):
+        coin.check(f"coins[{n}]")
     check_script("to_script", to_script)
     wire.within("rate", rate, 1, max_rate(MAX_SAT))
     wire.within("funding_fee", funding_fee, 0, MAX_SAT)
-    weight = _BASE_WEIGHT + input_weight(own_input.script) + output_weight(to_script)
-    fee = max(fee_for(2 * rate, weight), funding_fee + fee_for(_INCREMENTAL, weight))
-    rest = own_input.value - fee
-    if rest < MIN_OUTPUT:
+    weight = _BASE_WEIGHT + sum(input_weight(c.script) for c in coins) + output_weight(to_script)
+    relay, twice = fee_for(_INCREMENTAL, weight), fee_for(2 * rate, weight)
+    spare = sum(c.value for c in coins) - MIN_OUTPUT
+    fees = (max(twice, funding_fee + relay), twice, relay)
+    fee = next((f for f in fees if f <= spare), None)
+    if fee is None:
         raise LocalFault(
-            f"the coin of {own_input.value} sat is too small to replace the funding, "
-            f"which takes a fee of {fee} sat",
-            field="own_input",
+            f"coins of {spare + MIN_OUTPUT} sat are too small to be spent for {relay} sat",
+            field="coins",
         )
-    inputs = (TxIn(own_input.outpoint, SEQUENCE_RBF),)
-    return Transaction(2, inputs, (TxOut(rest, to_script),), 0)
+    inputs = tuple(TxIn(c.outpoint, SEQUENCE_RBF) for c in coins)
+    return Transaction(2, inputs, (TxOut(spare + MIN_OUTPUT - fee, to_script),), 0)

@@ -86,12 +86,16 @@ class Disputed(State):
 
 @dataclass(frozen=True, slots=True)
 class Ruled(State):
-    """The arbiter has ruled. `raw` is the completed payout where we may complete it."""
+    """The arbiter has ruled. `raw` is the completed payout where we may complete it.
+
+    A verdict that gives our user more than our own facts waits for his word: `accepted` (R2).
+    """
 
     buyer_sat: int
     seller_sat: int
     arbiter_sat: int
     raw: bytes = b""
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Received(Event):
 
     message: Message
     payload: Payload
-    final: bytes = b""  # a WITNESS, RECEIVED or VERDICT completed by us: the raw transaction
+    final: bytes = b""  # a WITNESS or RECEIVED completed by us: the raw transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +291,18 @@ class MakeStatement(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptVerdict(Event):
+    """Our user takes a verdict that his node does not complete by itself (R2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictCompleted(Event):
+    """The verdict's payout, with our signature too."""
+
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel(Event):
     """Our user stops a trade whose funding he has not signed."""
 
@@ -334,12 +350,17 @@ class SignFunding(Duty):
 
 @dataclass(frozen=True, slots=True)
 class Respend(Duty):
-    """Buyer: respend one of our inputs; answer RespendReady."""
+    """Buyer: respend our inputs; answer RespendReady."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignRelease(Duty):
     """Seller: commit the split row, then first-sign RELEASE; answer ReleaseSigned."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteVerdict(Duty):
+    """Complete a verdict within our facts, or accepted; answer VerdictCompleted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
            any ──REFUSE, ABORT, 60 s──▶ Aborted        Funding ──respend 6 deep──▶ Void
 
 Pure. The buyer signs the funding first; ten minutes without a final transaction and he
-respends one of his inputs, so a vanished peer strands no coin. ABORT counts only until our
+respends his inputs, so a vanished peer strands no coin. ABORT counts only until our
 own funding signature has left. docs/trade.md, sections 2 to 4.
 """
 
@@ -70,8 +70,8 @@ def step(state: State, event: Event, facts: Facts, now: int) -> Step:
             return (Funding if both else Contracting)(now), (Send(facts.peer, payload),)
         case Funding(_, 0), CoinsChosen(payload) if not facts.one(facts.me, Kind.INPUTS):
             return state, (Send(facts.peer, payload),)
-        case Funding(_, 0), CoinsMissing(reason):
-            return _abort(facts, reason)
+        case Funding(_, 0), CoinsMissing(reason):  # what we have is not the peer's to know
+            return Aborted(reason), (Send(facts.peer, Abort(reason="cannot fund it now")),)
         case Funding(since, 0), FundingSigned(payload, final):
             after = Broadcast(final) if final else Funding(since, now)
             return after, (Send(facts.peer, payload),)

@@ -10,6 +10,7 @@ event of its own. The rules R1, R2, R4 and R7 of docs/trade.md, section 5, are e
 and below the code that signs; R4's half for the buyer is `_pay`.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from escrow.contract import ACCOUNT_S, ACK_S, Contract
@@ -17,6 +18,7 @@ from escrow.facts import Facts
 from escrow.messages import Kind
 from escrow.model import (
     Aborted,
+    AcceptVerdict,
     Broadcast,
     Cancel,
     ChainView,
@@ -37,6 +39,7 @@ from escrow.model import (
     SayReceived,
     Send,
     State,
+    VerdictCompleted,
     Void,
 )
 from escrow.payloads import Account, Ack, Verdict
@@ -49,7 +52,7 @@ from p2pnode.base.transaction import parse_transaction
 FINAL_DEPTH: Final = 6
 FUND_MARGIN: Final = 6  # blocks before fund_by at which the buyer still sends an ACK
 
-USER_EVENTS: Final = (SayPaid, SayNotPaid, SayReceived, OpenDispute, MakeStatement)
+USER_EVENTS: Final = (AcceptVerdict, SayPaid, SayNotPaid, SayReceived, OpenDispute, MakeStatement)
 
 _FUNDED: Final = (Broadcast, Funded, Paid, Disputed, Releasing, Ruled, Closed)
 _LATE: Final = frozenset({Kind.WITNESS, Kind.ACCOUNT, Kind.ACK, Kind.NOT_PAID})
@@ -98,6 +101,14 @@ def step(state: State, event: Event, facts: Facts) -> Step:
             if not facts.one(facts.contract.arbiter, Kind.NOTICE):
                 raise LocalFault("the arbiter has not acknowledged a dispute yet")
             return state, (Send(facts.contract.arbiter, payload),)
+        case Ruled(raw=b"", accepted=0), AcceptVerdict():
+            return replace(state, accepted=1), ()
+        case Ruled(raw=b""), VerdictCompleted(raw):
+            return replace(state, raw=raw), ()
+        case Ruled(), AcceptVerdict():
+            raise LocalFault("this verdict is accepted: your node completes it")
+        case _, AcceptVerdict():
+            raise LocalFault("there is no verdict to accept in this trade")
         case _, (SayReceived() | OpenDispute() | MakeStatement() | Cancel()):
             raise LocalFault(f"a trade that is {type(state).__name__} does not allow this")
         case _:
@@ -210,16 +221,25 @@ def _ruled(state: State, event: Received, facts: Facts) -> Step:
         # R2: he has said that he has the money, though RECEIVED is not signed yet
         if verdict.seller_sat > facts.contract.dep_s and not facts.one(facts.me, Kind.RECEIVED):
             return state, ()
-    split = (verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat)
-    return Ruled(*split, raw=event.final), ()
+    return Ruled(verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat), ()
 
 
 def may_complete(split: Split, facts: Facts) -> bool:
-    """R2: complete a verdict by oneself only if it gives no more than one's own facts."""
-    contract = facts.contract
+    """R2: complete a verdict by oneself only if it gives no more than one's own facts.
+
+    And nothing before R4's time: an arbiter who rules against the buyer earlier than he may
+    finds no node to help him.
+    """
+    contract, view = facts.contract, facts.view
+    if facts.me == facts.seller and facts.one(facts.me, Kind.RECEIVED):
+        return split.seller_sat <= contract.dep_s
+    if split.buyer_sat < release(contract).buyer_sat and not facts.one(facts.buyer, Kind.NOT_PAID):
+        if view is None or not view.funding_height:
+            return False
+        if view.mtp < contract.period_end(view.funding_mtp) + contract.reply_s:
+            return False
     if facts.me == facts.seller:
-        has_money = facts.one(facts.me, Kind.RECEIVED) is not None
-        return not has_money or split.seller_sat <= contract.dep_s
+        return True
     if facts.one(facts.me, Kind.PAID) is None:
         return split.buyer_sat <= contract.dep_b
     return split.buyer_sat <= release(contract).buyer_sat
@@ -231,7 +251,10 @@ def may_complete(split: Split, facts: Facts) -> bool:
 def _pay(state: State, note: str, facts: Facts) -> Step:
     _only(facts.buyer, facts, "the buyer pays")
     if isinstance(state, (Disputed, Ruled)):
-        raise LocalFault(f"a dispute is {'open' if state == Disputed() else 'ruled'}: do not pay")
+        how = "open" if isinstance(state, Disputed) else "ruled"
+        raise LocalFault(
+            f"a dispute is {how}: do not pay; if you have paid, tell the arbiter: `dispute answer`"
+        )
     if isinstance(state, (Paid, Releasing, Closed)):
         raise LocalFault("you have said so already")
     if not isinstance(state, Funded):

@@ -46,7 +46,7 @@ MAX_REPLY: Final = 1024
 
 def reply(status: int, text: str = "") -> bytes:
     """Return a reply's bytes."""
-    return wire.pack((status, text.encode()[:600].decode(errors="ignore")))
+    return wire.pack((status, wire.clipped(text, 600)))
 
 
 def read_reply(raw: bytes) -> tuple[int, str]:
@@ -97,6 +97,8 @@ class Inbox:
             raise PeerFault("trade_id: is no trade here")
         rate = await self._opening.own_rate()
         # Nothing below awaits: what is compared here is what is committed.
+        if self._world.journal.known(message.id):
+            return  # it came twice, and was applied while we asked
         row = self._trades.row(message.trade)
         messages = self._world.journal.messages(row.trade_id)
         self._in_chain(message, messages)

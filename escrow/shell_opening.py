@@ -26,7 +26,7 @@ from escrow.facts import Own
 from escrow.messages import ZERO, Message
 from escrow.model import Aborted, Contracting, Drawing, Taking
 from escrow.needs import Disclosure, Registry
-from escrow.payloads import Draw, Part, Refuse, Take
+from escrow.payloads import MAX_NOTE, Draw, Part, Refuse, Take
 from escrow.settlement import NotYet
 from escrow.shell_trades import Trades
 from escrow.store_journal import TRADER
@@ -195,7 +195,7 @@ class Opening:
             need = take.amount_sat + dep_s if terms.maker_is_seller else dep_b
             await self._check_funds(need, rate)
         except (InvalidRecord, LocalFault) as error:
-            self._refuse(message, error.field, str(error))
+            self._refuse(message, error)
             return
         account = world.desk.disclosure(take.offer_hash, world.randomness.bytes(32))
         part = await self._part(message.id, account)
@@ -224,10 +224,17 @@ class Opening:
         if abs(ours - take.anchor_h) > ANCHOR_SLACK:
             raise InvalidRecord("anchor_h", f"is not within {ANCHOR_SLACK} of {ours}")
 
-    def _refuse(self, message: Message, field: str, why: str) -> None:
-        refuse = Refuse(refused_id=message.id, field=field or "offer", value=why[:200])
+    def _refuse(self, message: Message, error: InvalidRecord | LocalFault) -> None:
+        """Say no. What we hold and could fund is not the taker's to know."""
+        why = wire.clipped(str(error), MAX_NOTE)
+        told = (
+            "cannot be traded now"
+            if error.field == "amount_sat" and not isinstance(error, InvalidRecord)
+            else why
+        )
+        refuse = Refuse(refused_id=message.id, field=error.field or "offer", value=told)
         if self._world.journal.known(message.id):
             return
         signed = self._trades.sign(message.id, message.sender, refuse, (message,))
-        state = Aborted(f"we refused it: {why[:200]}")
+        state = Aborted(f"we refused it: {why}")
         self._trades.begin(TRADER, state, [(message, False), (signed, True)])

@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from escrow import duties as trader_duties
-from escrow import hearing
+from escrow import hearing, model
 from escrow.contract import Contract
 from escrow.facts import Facts
 from escrow.funding import Funding, Owner, read_declared, respend, select_coins
@@ -22,6 +22,7 @@ from escrow.model import (
     ChooseCoins,
     CoinsChosen,
     CoinsMissing,
+    CompleteVerdict,
     ContractReady,
     Duty,
     FundingSigned,
@@ -36,6 +37,7 @@ from escrow.model import (
     SignVerdict,
     Spend,
     Tick,
+    VerdictCompleted,
     VerdictSigned,
 )
 from escrow.payloads import ContractSigned, Inputs, Received, Verdict, Witness
@@ -164,6 +166,8 @@ class Tender:
         match duty:
             case Publish(raw):
                 await self._world.chain.broadcast(raw)
+            case CompleteVerdict():
+                self._trades.advance(trade_id, VerdictCompleted(self._complete(row)))
             case SignVerdict():
                 self._trades.advance(trade_id, VerdictSigned(self._verdict(row)))
             case SignContract():
@@ -209,19 +213,24 @@ class Tender:
         )
 
     async def _choose(self, row: Row) -> None:
+        """Select and lock in one breath, so that nothing else spends what we declare."""
+        world, trade_id = self._world, row.trade_id
         facts = self._trades.facts(row)
-        purse = self._world.purse
+        world.locks.unlock(trade_id)  # of a choice that was cut short; nothing has left
+        coins = await world.purse.spendable()
+        if not isinstance(self._trades.row(trade_id).state, model.Funding):
+            return  # it ended meanwhile: lock nothing for it
         try:
-            side = select_coins(
-                facts.contract, _side(facts), await purse.spendable(), await purse.fresh_script()
-            )
+            size = facts.own.part.script  # of the same weight as the change script to come
+            side = select_coins(facts.contract, _side(facts), coins, size)
+            chosen = sorted(side.inputs, key=lambda c: c.outpoint.wire())
+            world.locks.lock([c.outpoint for c in chosen], trade_id)
         except LocalFault as error:
-            self._trades.advance(row.trade_id, CoinsMissing(str(error)[:200]))
+            self._trades.advance(trade_id, CoinsMissing(str(error)))
             return
-        coins = sorted(side.inputs, key=lambda c: c.outpoint.wire())
-        declared = tuple([await purse.declared(c.outpoint) for c in coins])
-        inputs = Inputs(inputs=declared, change_script=side.change_script)
-        self._trades.advance(row.trade_id, CoinsChosen(inputs))
+        declared = tuple([await world.purse.declared(c.outpoint) for c in chosen])
+        change = world.journal.take_spare_script() or await world.purse.fresh_script()
+        self._trades.advance(trade_id, CoinsChosen(Inputs(inputs=declared, change_script=change)))
 
     async def _sign_funding(self, row: Row) -> None:
         facts, bench = self._trades.facts(row), self._trades.bench(row)
@@ -242,12 +251,23 @@ class Tender:
         funding, mine = facts.funding, facts.one(facts.me, Kind.INPUTS)
         assert funding is not None and mine is not None  # noqa: S101, PT018 - we signed it
         coins = [read_declared(d) for d in Inputs.from_wire(mine.payload).inputs]
-        coin = max(coins, key=lambda c: c.value)
-        script = await self._world.purse.fresh_script()
-        tx = respend(coin, script, funding_fee=funding.fee_sat, rate=facts.contract.rate)
-        sign = partial(self._world.purse.sign_psbt, only=(0,))
-        raw = await trio.to_thread.run_sync(bench.sign_respend, tx, coin, sign)
+        home = facts.own.part.script  # the payout's address, which nothing else will use now
+        tx = respend(coins, home, funding_fee=funding.fee_sat, rate=facts.contract.rate)
+        sign = partial(self._world.purse.sign_psbt, only=range(len(coins)))
+        raw = await trio.to_thread.run_sync(bench.sign_respend, tx, coins, sign)
         self._trades.advance(row.trade_id, RespendReady(raw))
+
+    def _complete(self, row: Row) -> bytes:
+        """Complete the verdict: it is within our facts, or our user has accepted it."""
+        facts = self._trades.facts(row)
+        contract = facts.contract
+        said = facts.one(contract.arbiter, Kind.VERDICT)
+        assert said is not None  # noqa: S101 - the state follows from it
+        verdict = Verdict.from_wire(said.payload)
+        split = Split(verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat)
+        return self._trades.bench(row).complete(
+            contract, facts.outpoint, split, contract.key_a, verdict.signature
+        )
 
 
 def _side(facts: Facts) -> Owner:

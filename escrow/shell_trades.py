@@ -206,6 +206,8 @@ class Trades:
                 world.desk.release(facts.terms.offer_hash, trade_id)
         if isinstance(state, Aborted):
             world.journal.spare_script(facts.own.part.script)
+            if said := facts.one(facts.me, Kind.INPUTS):
+                world.journal.spare_script(Inputs.from_wire(said.payload).change_script)
         if isinstance(state, ENDED):
             world.locks.unlock(trade_id)
             world.journal.free_coins(trade_id)

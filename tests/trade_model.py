@@ -8,6 +8,7 @@ what was not committed, and nothing else.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from trade_facts import (
@@ -32,7 +33,7 @@ from escrow.hearing import Case, open_case
 from escrow.messages import ZERO, Kind, Message
 from escrow.model import ChainView, Event, Spend, State
 from escrow.payloads import Dispute, Inputs, Received, Statement, Verdict, decode
-from escrow.payout import Split, release
+from escrow.payout import Split, build_payout, release
 from escrow.script import p2wpkh
 from escrow.settlement import NotYet
 from escrow.shell_trades import ENDED, trader_step
@@ -263,7 +264,8 @@ class Trader(Node):
                 self._may_pay(facts)
         if isinstance(state, model.Releasing) and not self.is_buyer and not self.crash:
             self.book(release(facts.contract))
-        if isinstance(state, model.Ruled) and state != self.state and state.raw:
+        asked = isinstance(state, model.Ruled) and state.accepted
+        if isinstance(state, model.Ruled) and state != self.state and state.raw and not asked:
             self._may_complete(state, facts)
         if not self.crash:
             self.records = known
@@ -326,14 +328,22 @@ class Trader(Node):
                 mine = facts.one(self.me, Kind.INPUTS)
                 assert mine is not None
                 assert facts.funding is not None
-                coin = read_declared(Inputs.from_wire(mine.payload).inputs[0])
+                coins = [read_declared(d) for d in Inputs.from_wire(mine.payload).inputs]
                 tx = respend(
-                    coin,
+                    coins,
                     p2wpkh(b"\x02" + bytes(32)),
                     funding_fee=facts.funding.fee_sat,
                     rate=facts.contract.rate,
                 )
                 self.do(model.RespendReady(tx.serialize()))
+            case model.CompleteVerdict():
+                said = facts.one(facts.contract.arbiter, Kind.VERDICT)
+                assert said is not None
+                verdict = Verdict.from_wire(said.payload)
+                split = Split(verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat)
+                point = facts.outpoint
+                raw = build_payout(facts.contract, point, split).tx.serialize()
+                self.do(model.VerdictCompleted(raw))
             case model.SignRelease():
                 split = release(facts.contract)
                 assert self.row == split, "R1: first-signed before the row is committed"
@@ -606,3 +616,42 @@ def _whole(maker_is_seller: int) -> Play:
     if maker_is_seller not in _WHOLES:
         _WHOLES[maker_is_seller] = Play(maker_is_seller=maker_is_seller).acknowledge()
     return _WHOLES[maker_is_seller]
+
+
+STAGES = (
+    *("Taking", "Contracting", "Funding", "Broadcast", "Funded", "Paid", "Releasing"),
+    *("Acked", "Disputed", "Hearing", "NotPaid", "Unpaid"),
+)
+UNTIL = {
+    **dict.fromkeys(("Releasing", "Disputed", "Hearing"), "Paid"),
+    **dict.fromkeys(("Acked", "NotPaid", "Unpaid"), "Funded"),
+}
+
+
+@cache
+def stage(name: str, maker_is_seller: int) -> World:
+    """A trade that went well as far as `name`."""
+    world = World(maker_is_seller)
+    until = UNTIL.get(name, name)
+    for _ in range(100):
+        if until in {type(t.state).__name__ for t in world.traders}:
+            break
+        world.nudge()
+        if until == "Paid" and isinstance(world.buyer.state, model.Funded):
+            world.settle()
+            world.buyer.do(model.SayPaid(""))
+    assert until in {type(t.state).__name__ for t in world.traders}
+    if name in UNTIL:
+        world.settle()
+    if name == "NotPaid":
+        world.buyer.do(model.SayNotPaid(""))
+    if name == "Releasing":
+        world.seller.do(model.SayReceived())
+    if name in {"Disputed", "Hearing", "Unpaid"}:
+        world.seller.do(model.OpenDispute(world.dispute(world.seller)))
+    if name in {"Hearing", "Unpaid"}:
+        world.settle()
+        world.buyer.do(model.MakeStatement(world.statement(world.buyer)))
+        world.settle()
+        assert isinstance(world.arbiter.state, model.Hearing)
+    return world

@@ -251,6 +251,12 @@ POSITIONS = (
         _say("acknowledge", "me DISPUTE", "me NOTICE"),
         view=DEEP,
     ),
+    Position(
+        "Ruled, accepted by its user",
+        model.Ruled(*SPLIT, b"", 1),
+        _say("acknowledge", "me DISPUTE", "me NOTICE"),
+        view=DEEP,
+    ),
     Position("Closed", model.Closed(bytes(32), "released"), _say("acknowledge"), view=DEEP),
     Position("Aborted", model.Aborted("why"), _say("open")),
     Position("Void", model.Void(bytes(32)), _say("fund")),
@@ -316,6 +322,7 @@ def user_events(maker_is_seller: int) -> dict[str, tuple[Event, dict[str, Any]]]
         "SayReceived at depth 2 of 3": (model.SayReceived(), shallow),
         "OpenDispute": (model.OpenDispute(play.dispute()), {}),
         "MakeStatement": (model.MakeStatement(play.statement()), {}),
+        "AcceptVerdict": (model.AcceptVerdict(), {}),
         "Cancel": (model.Cancel("no more"), {}),
     }
 
@@ -331,6 +338,7 @@ def own_events(play: Play, me: Identity) -> dict[str, tuple[Event, dict[str, Any
         "FundingSigned, final": (model.FundingSigned(witness, RAW), {}),
         "RespendReady": (model.RespendReady(RAW), {}),
         "ReleaseSigned": (model.ReleaseSigned(play.received()), {}),
+        "VerdictCompleted": (model.VerdictCompleted(RAW), {}),
     }
 
 

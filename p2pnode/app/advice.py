@@ -23,6 +23,8 @@ from escrow.model import (
     Taking,
     Void,
 )
+from escrow.payout import Split
+from escrow.settlement import may_complete
 from orderbook.currencies import exponent
 from p2pnode.base.units import decimal, moment
 
@@ -60,8 +62,13 @@ def advise(state: State, facts: Facts | None) -> str:
             return "wait: the payout confirms"
         case Disputed():
             return _disputed(facts, short)
-        case Ruled(raw=raw):
-            return "wait: the payout confirms" if raw else "wait: the other side completes it"
+        case Ruled(b, s, a, b"", 0) if not may_complete(Split(b, s, a), facts):
+            return (
+                "wait for the other side to complete the verdict: it is more than your own node "
+                f"knows to be yours, or early; if it is right: p2pnode dispute accept {short}"
+            )
+        case Ruled():
+            return "wait: the payout confirms"
         case _:
             return "wait"
 

@@ -8,6 +8,7 @@ import trio
 
 from escrow.model import Aborted, Cancel, Event
 from escrow.needs import Registry
+from escrow.payloads import MAX_NOTE
 from escrow.shell_arbiter import ArbiterService
 from escrow.shell_courier import Courier
 from escrow.shell_earnings import Earnings
@@ -16,6 +17,7 @@ from escrow.shell_opening import Opening
 from escrow.shell_tender import Tender
 from escrow.shell_trades import ENDED, Desktop, Trades
 from escrow.store_journal import ARBITER, TRADER
+from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault
 from p2pnode.base.ports import Streams
 from p2pnode.base.store import Database
@@ -105,4 +107,6 @@ class Exchange:
         self.trades.stall(trade_id, f"the peer {peer.hex()[:16]}… refused: {why}")
         row = self.world.journal.row(trade_id)
         if message_id == trade_id and row is not None and not isinstance(row.state, Aborted):
-            self.trades.advance(trade_id, Cancel(f"the maker refused: {why}"[:200]))
+            self.trades.advance(
+                trade_id, Cancel(wire.clipped(f"the maker refused: {why}", MAX_NOTE))
+            )

@@ -11,6 +11,7 @@ from escrow.drawfile import draw_to_json
 from escrow.facts import Facts
 from escrow.messages import Kind
 from escrow.model import (
+    AcceptVerdict,
     Cancel,
     Closed,
     MakeStatement,
@@ -19,7 +20,7 @@ from escrow.model import (
     SayPaid,
     SayReceived,
 )
-from escrow.payloads import Account, Dispute, Statement, Verdict
+from escrow.payloads import MAX_NOTE, Account, Dispute, Statement, Verdict
 from escrow.script import escrow_address
 from escrow.settlement import FINAL_DEPTH
 from escrow.store_journal import TRADER, Row
@@ -30,6 +31,7 @@ from p2pnode.app import fit
 from p2pnode.app.advice import advise
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
+from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.transaction import display
 
@@ -48,6 +50,7 @@ def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route
         Route("POST", f"{trade}/not-paid", t.not_paid, once=True, summary="Buyer: I will not pay"),
         Route("POST", f"{trade}/received", t.received, once=True, summary="Seller: pay the buyer"),
         Route("POST", f"{trade}/dispute", t.dispute, once=True, summary="Call the arbiter"),
+        Route("POST", f"{trade}/accept", t.accept, once=True, summary="Take a verdict as it is"),
         Route("POST", f"{trade}/statement", t.statement, once=True, summary="Answer in a dispute"),
     ]
 
@@ -98,7 +101,9 @@ class _Trading:
         return draw_to_json(facts.take, draw, reveal, records, facts.drawn)
 
     async def cancel(self, call: Call) -> dict[str, Any]:
-        return await self._act(call, Cancel(call.text("reason", "cancelled by its user")[:200]))
+        return await self._act(
+            call, Cancel(wire.clipped(call.text("reason", "cancelled by its user"), MAX_NOTE))
+        )
 
     async def paid(self, call: Call) -> dict[str, Any]:
         return await self._act(call, SayPaid(call.text("note", "")))
@@ -121,6 +126,9 @@ class _Trading:
             statement=call.text("statement"),
         )
         return await self._act(call, OpenDispute(payload))
+
+    async def accept(self, call: Call) -> dict[str, Any]:
+        return await self._act(call, AcceptVerdict())
 
     async def statement(self, call: Call) -> dict[str, Any]:
         facts = self._facts(pick_trade(self._exchange, TRADER, call.text("trade_id")))

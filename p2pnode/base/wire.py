@@ -121,6 +121,12 @@ def text(field: str, value: object, high: int, *, low: int = 0) -> str:
     return value
 
 
+def clipped(value: str, high: int) -> str:
+    """Return text cut to at most `high` UTF-8 bytes, without what `text` refuses."""
+    plain = "".join(c for c in value if ord(c) not in _FORBIDDEN)
+    return plain.encode(errors="ignore")[:high].decode(errors="ignore")
+
+
 # ------------------------------------------------------------------ hashes
 
 

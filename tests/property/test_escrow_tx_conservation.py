@@ -136,12 +136,14 @@ def test_chosen_coins_always_fund(made: Contract, values: list[int], owner: Any)
 def test_respend_never_pays_too_little(value: int, funding_fee: int, rate: int) -> None:
     own = coin("b", value, wpkh("b"))
     try:
-        tx = respend(own, wpkh("home"), funding_fee=funding_fee, rate=rate)
+        tx = respend([own], wpkh("home"), funding_fee=funding_fee, rate=rate)
     except LocalFault:
-        assert value < max(2 * rate * 110, funding_fee + 110) + MIN_OUTPUT
+        assert value < 110 + MIN_OUTPUT
         return
-    fee = value - tx.outputs[0].value
-    assert fee >= max(fee_for(2 * rate, 438), funding_fee + 110)
+    fee, spare = value - tx.outputs[0].value, value - MIN_OUTPUT
+    twice = fee_for(2 * rate, 438)
+    full = max(twice, funding_fee + 110)
+    assert fee == (full if full <= spare else twice if twice <= spare else 110)
 
 
 @given(st.binary(max_size=80))

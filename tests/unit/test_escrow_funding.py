@@ -345,8 +345,8 @@ def test_respend_replaces_the_funding(tap: bool, rate: int) -> None:
     funding = joint(made, (wallet, [200_000]), (SELLER, [120_000] * 7))
     (index,) = funding.own("B")
     own = FundingInput(funding.tx.inputs[index].outpoint, 200_000, wallet.script(0))
-    tx = respend(own, wallet.script(9), funding_fee=funding.fee_sat, rate=rate)
-    final = sign_respend(tx, own, wallet.sign)
+    tx = respend([own], wallet.script(9), funding_fee=funding.fee_sat, rate=rate)
+    final = sign_respend(tx, [own], wallet.sign)
     fee = 200_000 - tx.outputs[0].value
     assert fee >= 2 * rate * final.weight / 4
     assert fee >= funding.fee_sat + final.vsize
@@ -355,7 +355,7 @@ def test_respend_replaces_the_funding(tap: bool, rate: int) -> None:
 
 
 def test_respend_of_a_small_coin_is_refused() -> None:
-    own = coin("b", 3_000, wpkh("b"))
+    own = [coin("b", 1_109, wpkh("b"))]  # 1,000 for the output, 110 to relay
     with pytest.raises(LocalFault, match="too small"):
         respend(own, wpkh("home"), funding_fee=2_500, rate=2)
     for fee, rate in ((-1, 2), (2**63, 2), (0, 0), (0, 501)):
@@ -363,15 +363,27 @@ def test_respend_of_a_small_coin_is_refused() -> None:
             respend(own, wpkh("home"), funding_fee=fee, rate=rate)
 
 
+def test_a_respend_brings_every_coin_home_whatever_fee_the_peer_has_made() -> None:
+    """Eight coins of the peer make a fee that ours cannot replace: they still come home."""
+    own = [coin(f"b{n}", 3_340, wpkh("b")) for n in range(8)]
+    whole = sum(c.value for c in own)
+    for funding_fee, fee in ((2_000, 2_586), (30_000, 2_342), (0, 2_342)):
+        tx = respend(own, wpkh("home"), funding_fee=funding_fee, rate=2)
+        assert {i.outpoint for i in tx.inputs} == {c.outpoint for c in own}
+        assert whole - tx.outputs[0].value == fee
+    tight = [coin("b", 1_400, wpkh("b"))]
+    assert respend(tight, wpkh("home"), funding_fee=0, rate=60).outputs[0].value == 1_290
+
+
 def test_a_respend_that_core_refuses_does_not_leave() -> None:
     own = coin("b", 100_000, BUYER.script(0))
-    tx = respend(own, wpkh("home"), funding_fee=500, rate=2)
+    tx = respend([own], wpkh("home"), funding_fee=500, rate=2)
     for name, opinions in (
         ("consensus", Opinions(consensus=refuse)),
         ("sighash", Opinions(sighash=lambda *_: bytes(32))),
     ):
         with pytest.raises(SecondOpinionDiffers, match=name):
-            sign_respend(tx, own, BUYER.sign, opinions=opinions)
+            sign_respend(tx, [own], BUYER.sign, opinions)
 
 
 # ------------------------------------------------------------------ declared inputs

@@ -65,3 +65,22 @@ def show(session: Session, trade_id: str) -> None:
     if "verdict" in found:
         lines.append(entry("verdict", found["verdict"]["reason"]))
     session.emit(found, *lines, entry("next", found["next"]))
+
+
+@dispute.command()
+@common
+@click.argument("trade_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def accept(session: Session, trade_id: str, yes: bool) -> None:
+    r"""Complete a verdict that gives you more than your own node knows to be yours.
+
+    Your node completes a verdict by itself only up to what you told it: a buyer who has not
+    said that he paid gets no more than his deposit without this word of yours.
+
+    \b
+    p2pnode dispute accept 7f3a91
+    """
+    session.confirm("Is this verdict right? Your node will sign it.", yes)
+    told = session.client.post(path(trade_id, "/accept"))
+    done = f"verdict accepted in {told['trade_id'][:8]}"
+    session.emit(told, done, hanging("next: ", told["next"]))
