@@ -72,7 +72,7 @@ def show(session: Session, trade_id: str) -> None:
 @click.argument("trade_id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def accept(session: Session, trade_id: str, yes: bool) -> None:
-    r"""Complete a verdict that gives you more than your own node knows to be yours.
+    r"""Complete a verdict by your own word.
 
     Your node completes a verdict by itself only up to what you told it: a buyer who has not
     said that he paid gets no more than his deposit without this word of yours.
