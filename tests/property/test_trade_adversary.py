@@ -6,13 +6,12 @@ said; no ruling below RELEASE before its time). Here the order is made, and what
 whole histories: no state goes back, one payout, and an end once everyone is kind.
 """
 
-from functools import cache
 from itertools import pairwise
 
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from trade_model import FINAL, Node, Trader, World
+from trade_model import FINAL, STAGES, Node, Trader, World, stage
 
 from escrow import model
 from escrow.messages import Kind
@@ -26,43 +25,6 @@ ORDER = (
     *("Noticed", "Hearing", "RuledCase", "ClosedCase"),
 )
 BACK = {("Funded", "Broadcast"), ("Ruled", "Releasing")}
-STAGES = (
-    *("Taking", "Contracting", "Funding", "Broadcast", "Funded", "Paid", "Releasing"),
-    *("Acked", "Disputed", "Hearing", "NotPaid", "Unpaid"),
-)
-UNTIL = {
-    **dict.fromkeys(("Releasing", "Disputed", "Hearing"), "Paid"),
-    **dict.fromkeys(("Acked", "NotPaid", "Unpaid"), "Funded"),
-}
-
-
-@cache
-def stage(name: str, maker_is_seller: int) -> World:
-    """A trade that went well as far as `name`."""
-    world = World(maker_is_seller)
-    until = UNTIL.get(name, name)
-    for _ in range(100):
-        if until in {type(t.state).__name__ for t in world.traders}:
-            break
-        world.nudge()
-        if until == "Paid" and isinstance(world.buyer.state, model.Funded):
-            world.settle()
-            world.buyer.do(model.SayPaid(""))
-    assert until in {type(t.state).__name__ for t in world.traders}
-    if name in UNTIL:
-        world.settle()
-    if name == "NotPaid":
-        world.buyer.do(model.SayNotPaid(""))
-    if name == "Releasing":
-        world.seller.do(model.SayReceived())
-    if name in {"Disputed", "Hearing", "Unpaid"}:
-        world.seller.do(model.OpenDispute(world.dispute(world.seller)))
-    if name in {"Hearing", "Unpaid"}:
-        world.settle()
-        world.buyer.do(model.MakeStatement(world.statement(world.buyer)))
-        world.settle()
-        assert isinstance(world.arbiter.state, model.Hearing)
-    return world
 
 
 class Adversary(RuleBasedStateMachine):
@@ -173,6 +135,10 @@ class Adversary(RuleBasedStateMachine):
         trader = self.world.traders[number]
         if isinstance(trader.state, (model.Disputed, model.Releasing)):
             self.world.ask(trader, lambda: model.MakeStatement(self.world.statement(trader)))
+
+    @rule(number=st.integers(0, 1))
+    def accept(self, number: int) -> None:
+        self.world.ask(self._node(number), lambda: model.AcceptVerdict())
 
     @rule(number=st.integers(0, 1))
     def cancel(self, number: int) -> None:
