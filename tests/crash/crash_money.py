@@ -4,6 +4,8 @@ Shares no code with the node: blocks by `independent_decoder`, sums by docs/wire
 "Transactions". Every coin and output here is P2WPKH; a side funds with one coin and has change.
 """
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import independent_decoder as decoder
@@ -82,12 +84,17 @@ class Ledger:
                 assert coin["trade_id"] is None, f"{name} still has a coin locked"
             owned = {name: {coin["address"] for coin in held}}
             assert decoder.balances(chain, owned)[name] == self.expected[name], name
-            assert self._net.client(name).get("/v1/wallet/balance")["locked_sat"] == 0
+            assert not self._locks(name), f"{name} still holds locks, of spent coins perhaps"
         for point, paid in self._escrows.items():
             spends = [tx for block in chain for tx in block.txs if point in tx.inputs]
             assert len(spends) == 1, f"{point} is spent {len(spends)} times"
             assert tuple(out.value for out in spends[0].outputs) == paid
             assert spends[0].inputs == (point,)
+
+    def _locks(self, name: str) -> list[Any]:
+        file = self._net.data_dir(name) / "node.sqlite"
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            return database.execute("SELECT * FROM coin_lock").fetchall()
 
     def check_arbiter(self, name: str, node_id: str) -> None:
         """Compare an arbiter's earnings with the fees of the verdicts that were his."""
