@@ -36,8 +36,9 @@ from p2pnode.base.identity import Identity
 
 RAW = b"raw"
 DEEP = ChainView(TIP + 4, MTP + 3600, TIP + 2, MTP, RAW)
-SPLIT = (AMOUNT // 2, 1_697_000, 3_000)  # what the arbiter rules here
 PERIOD_END = MTP + ACK_S + 3600
+LATE = replace(DEEP, mtp=PERIOD_END + 96 * 3600)  # when less than RELEASE may be ruled
+SPLIT = (AMOUNT // 2, 1_697_000, 3_000)  # what the arbiter rules here
 ARBITERS_KINDS = {Kind.NOTICE, Kind.FORWARD, Kind.VERDICT}
 
 
@@ -201,6 +202,13 @@ POSITIONS = (
         view=DEEP,
     ),
     Position(
+        "Releasing, unsigned, NOTICE in",
+        model.Releasing(),
+        _say("acknowledge", "buyer PAID", "me DISPUTE", "me NOTICE"),
+        "seller",
+        view=DEEP,
+    ),
+    Position(
         "Releasing, RECEIVED sent",
         model.Releasing(),
         _say("acknowledge", "buyer PAID", "seller RECEIVED"),
@@ -250,6 +258,24 @@ POSITIONS = (
         model.Ruled(*SPLIT),
         _say("acknowledge", "me DISPUTE", "me NOTICE"),
         view=DEEP,
+    ),
+    Position(
+        "Ruled when R4 allows it, unpaid",
+        model.Ruled(*SPLIT),
+        _say("acknowledge", "me DISPUTE", "me NOTICE"),
+        view=LATE,
+    ),
+    Position(
+        "Ruled when R4 allows it, paid",
+        model.Ruled(*SPLIT),
+        _say("acknowledge", "buyer PAID", "me DISPUTE", "me NOTICE"),
+        view=LATE,
+    ),
+    Position(
+        "Ruled when R4 allows it, released",
+        model.Ruled(*SPLIT),
+        _say("acknowledge", "buyer PAID", "seller RECEIVED", "me DISPUTE", "me NOTICE"),
+        view=LATE,
     ),
     Position(
         "Ruled, accepted by its user",
