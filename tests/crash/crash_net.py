@@ -33,6 +33,7 @@ class CrashNet(Processes):
         super().__init__(root, (sys.executable, str(LAUNCHER)))
         self.deaths: list[tuple[str, str, str]] = []  # name, what, point
         self.served_s: list[float] = []
+        self._either: list[tuple[tuple[str, ...], tuple[str, str]]] = []
         self._down: set[str] = set()  # dead by order, to stay so until `raise_up`
         self._stay: set[str] = set()
         self._rising: dict[str, float] = {}
@@ -54,11 +55,21 @@ class CrashNet(Processes):
         if stay_down:
             self._stay.add(name)
 
+    def order_either(self, names: tuple[str, ...], point: tuple[str, str]) -> None:
+        """Let a point be reached by whichever of these nodes is the first, or by all."""
+        self._either.append((names, point))
+        for name in names:
+            self.order(name, point)
+
     def pending(self) -> dict[str, list[Any]]:
         """Return the orders that nobody has reached yet."""
         found = {}
         for plan in self.root.glob("*.orders/plan"):
-            if points := json.loads(plan.read_text()):
+            points = [tuple(point) for point in json.loads(plan.read_text())]
+            for names, point in self._either:
+                if point in points and any((name, *point) in self.deaths for name in names):
+                    points.remove(point)
+            if points:
                 found[plan.parent.stem] = points
         return found
 
