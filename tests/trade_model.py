@@ -620,9 +620,10 @@ def _whole(maker_is_seller: int) -> Play:
 
 STAGES = (
     *("Taking", "Contracting", "Funding", "Broadcast", "Funded", "Paid", "Releasing"),
-    *("Acked", "Disputed", "Hearing", "NotPaid", "Unpaid"),
+    *("Signed", "Acked", "Disputed", "Hearing", "NotPaid", "Unpaid"),
 )
 UNTIL = {
+    "Signed": "Funding",
     **dict.fromkeys(("Releasing", "Disputed", "Hearing"), "Paid"),
     **dict.fromkeys(("Acked", "NotPaid", "Unpaid"), "Funded"),
 }
@@ -641,7 +642,9 @@ def stage(name: str, maker_is_seller: int) -> World:
             world.settle()
             world.buyer.do(model.SayPaid(""))
     assert until in {type(t.state).__name__ for t in world.traders}
-    if name in UNTIL:
+    while name == "Signed" and not getattr(world.buyer.state, "signed_at", 0):
+        world.nudge()
+    if name in UNTIL and name != "Signed":
         world.settle()
     if name == "NotPaid":
         world.buyer.do(model.SayNotPaid(""))
