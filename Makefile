@@ -40,6 +40,7 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(PYTEST) tests/unit/test_house_layers.py
 
 # Without a bitcoind the regtest tests skip, saying so; with CI set that is a failure.
 bitcoind:
