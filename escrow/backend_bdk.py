@@ -24,7 +24,7 @@ from p2pnode.base.transaction import (
 
 LOOKAHEAD: Final = 30  # scripts watched beyond the last one handed out
 MATURITY: Final = 100
-_NETWORKS: Final = {
+NETWORKS: Final = {
     "main": bdk.Network.BITCOIN,
     "testnet4": bdk.Network.TESTNET4,
     "signet": bdk.Network.SIGNET,
@@ -80,7 +80,7 @@ class Keys:
     """The wallet's two descriptors (BIP 84), from the seed words. Its repr shows nothing."""
 
     def __init__(self, words: str, network: Network) -> None:
-        self.network = _NETWORKS[network.bitcoin]
+        self.network = NETWORKS[network.bitcoin]
         kind = bdk.NetworkKind.MAIN if network.name == "main" else bdk.NetworkKind.TEST
         try:
             mnemonic = bdk.Mnemonic.from_string(words)

@@ -15,7 +15,6 @@ import bdkpython as bdk
 from coincurve import PrivateKey
 
 from escrow.keys import (
-    SIGHASH_ALL,
     arbiter_path,
     base58check,
     check_point,
@@ -52,14 +51,6 @@ class TradeKey:
         """Return the BIP 340 signature of 32 bytes; the same one every time (aux is zero)."""
         digest = wire.exact("message", message, 32)
         return bytes(self._key.sign_schnorr(digest, aux_randomness=bytes(32)))
-
-    def sign_ecdsa(self, digest: bytes) -> bytes:
-        """Return the signature (strict DER, low S, sighash byte ALL) of a 32-byte sighash.
-
-        The same one every time (RFC 6979).
-        """
-        der = bytes(self._key.sign(wire.exact("digest", digest, 32), hasher=None))
-        return der + bytes([SIGHASH_ALL])
 
     def wif(self) -> str:
         """Return the secret in wallet import format, for the signing library alone."""

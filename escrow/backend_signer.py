@@ -1,22 +1,29 @@
 """What leaves the wallet: payments built by bdk and read back, PSBTs signed by input number.
 
 bdk signs every input it can, so what it may touch is checked before and what it did is
-checked after (docs/trade.md, section 1, rule 5). Formats: BIP 174; signatures are ECDSA
-with SIGHASH_ALL over BIP 143 digests.
+checked after (docs/trade.md, section 1, rule 5). A payment is read back whole: inputs,
+outputs, fee, each signature over our own sighash, and Bitcoin Core's script rules. Formats:
+BIP 174; signatures are ECDSA with SIGHASH_ALL over BIP 143 digests.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import bdkpython as bdk
 
 from escrow import psbt
 from escrow.backend_bdk import Coin, Snapshot, outpoint_of
-from p2pnode.base.errors import InvalidRecord, LocalFault
+from escrow.backend_signatures import REAL, Opinions
+from escrow.witness import check_stack
+from p2pnode.base.errors import InvalidRecord, LocalFault, SecondOpinionDiffers
 from p2pnode.base.transaction import SEQUENCE_RBF, Transaction, TxOut, parse_transaction
 
 SIGHASH_ALL: Final = 1
 MAX_PSBT: Final = 6_000_000  # characters: 16 inputs with a previous transaction of 100 KB each
+FEE_SHARE: Final = 4  # a payment's fee is at most a quarter of it …
+TINY_FEE: Final = 10_000  # … or this many satoshi: a small payment may cost relatively more
+CHANGE_VSIZE: Final = 31  # an output to P2WPKH
+DUST: Final = 294  # below this nobody relays such an output (Bitcoin Core, dust at 3 sat/vB)
 _SIGN: Final = bdk.SignOptions(
     trust_witness_utxo=True,  # value and script of each are compared with our chain's first
     assume_height=None,
@@ -32,11 +39,17 @@ def _parse(raw: bytes) -> Transaction:
 
 
 def build(
-    snapshot: Snapshot, spendable: Collection[Coin], to: TxOut, change: bytes, rate: int
+    snapshot: Snapshot,
+    spendable: Collection[Coin],
+    to: TxOut,
+    change: bytes,
+    rate: int,
+    opinions: Opinions = REAL,
 ) -> bytes:
-    """Return a signed payment from `spendable` coins alone. Raises LocalFault.
+    """Return a signed payment from `spendable` coins alone.
 
-    The result is read back and compared with what was asked before it is returned.
+    The result is read back and compared with what was asked before it is returned. Raises
+    LocalFault, also for a fee above FEE_SHARE of the payment and TINY_FEE; SecondOpinionDiffers.
     """
     free = {coin.outpoint for coin in spendable}
     barred = [
@@ -63,13 +76,49 @@ def build(
         raise LocalFault("the payment could not be signed")
     raw = bytes(made.extract_tx().serialize())
     tx = _parse(raw)
-    rest = list(tx.outputs)
-    if to not in rest or not {i.outpoint for i in tx.inputs} <= free:
+    points = [i.outpoint for i in tx.inputs]
+    if to not in tx.outputs or not set(points) <= free or len(set(points)) < len(points):
         raise LocalFault("the payment built is not the one asked for; nothing was sent")
+    rest = list(tx.outputs)
     rest.remove(to)
-    if any(output.script != change for output in rest):
+    if len(rest) > 1 or any(output.script != change for output in rest):
         raise LocalFault("the payment built pays a stranger; nothing was sent")
+    known = {coin.outpoint: TxOut(coin.value, coin.script) for coin in spendable}
+    prevouts = [known[point] for point in points]
+    _check_fee(tx, prevouts, to.value, rate)
+    _ask_others(tx, prevouts, opinions)
     return raw
+
+
+def _check_fee(tx: Transaction, prevouts: Sequence[TxOut], payment: int, rate: int) -> None:
+    """Refuse a fee above the rate's, or out of proportion to the payment. Raises LocalFault."""
+    fee = sum(o.value for o in prevouts) - sum(o.value for o in tx.outputs)
+    most = rate * tx.vsize + (rate + 1) * len(prevouts)  # signatures may come out shorter
+    if len(tx.outputs) == 1:  # what was left is not worth an output of change
+        most += rate * CHANGE_VSIZE + DUST
+    if not 0 < fee <= most:
+        raise LocalFault(
+            f"the payment built pays a fee of {fee} sat where {most} is the most; nothing was sent"
+        )
+    if fee > max(payment // FEE_SHARE, TINY_FEE):
+        raise LocalFault(
+            f"the fee would be {fee} sat, more than a quarter of the payment; "
+            "name a lower rate, nothing was sent",
+            field="rate",
+        )
+
+
+def _ask_others(tx: Transaction, prevouts: Sequence[TxOut], opinions: Opinions) -> None:
+    """Check each signature over our sighash and the whole by Core. SecondOpinionDiffers."""
+    try:
+        for n, txin in enumerate(tx.inputs):
+            check_stack(tx, n, prevouts, txin.witness, f"witness[{n}]", opinions.sighash)
+        opinions.consensus(tx, prevouts, range(len(prevouts)))
+    except InvalidRecord as error:
+        raise SecondOpinionDiffers(
+            f"{error.field}: a second opinion refuses our own payment ({error}); nothing was sent",
+            field=error.field,
+        ) from None
 
 
 def sign(snapshot: Snapshot, text: str, only: Collection[int]) -> str:

@@ -4,10 +4,13 @@
 
 Everything it says comes from the last snapshot, and a snapshot holds what our own Chain
 port proved: a coin counts when a merkle branch ties it to our headers. Pending is shown
-and never spent, locked coins belong to a trade (`store_locks`). Keys: BIP 84 from the
-seed words. Money in satoshi; hashes in internal byte order.
+and never spent, locked coins belong to a trade (`store_locks`). A payment is journaled
+before it is broadcast (`store_wallet`): until a block holds it, its coins are spent and it
+is offered again, through any restart. Keys: BIP 84 from the seed words. Money in satoshi;
+hashes in internal byte order.
 """
 
+import logging
 import math
 from collections.abc import Collection
 from contextlib import suppress
@@ -18,10 +21,12 @@ from typing import Any, Final
 import trio
 
 from escrow.backend_bdk import LOOKAHEAD, Coin, Entry, Keys, Snapshot, View
+from escrow.backend_signatures import REAL, Opinions
 from escrow.backend_signer import build, sign
 from escrow.contract import MAX_RATE
+from escrow.rates import FEE_TARGET, chosen_rate
 from escrow.store_locks import CoinLocks
-from escrow.store_wallet import KEYCHAINS, AddressIndex
+from escrow.store_wallet import KEYCHAINS, AddressIndex, Payments
 from escrow.transport_electrum import together
 from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault, Misconfigured, NotFound, PeerFault, Unreachable
@@ -31,10 +36,10 @@ from p2pnode.base.store import Database
 from p2pnode.base.transaction import Outpoint, TxOut, display, parse_transaction
 from p2pnode.base.units import MAX_SAT, decimal
 
+log: Final = logging.getLogger(__name__)
+
 FIRST_LOOKAHEAD: Final = 60  # where nothing is known of what was handed out: restored words
 RETRY_AFTER: Final = 5  # seconds, when the chain could not be read
-PRIVATE_RATE: Final = 2  # sat/vB on regtest and sandbox without an estimate
-FEE_TARGET: Final = 3  # blocks
 _ATTEMPTS: Final = 3
 _RECEIVE, _CHANGE = KEYCHAINS
 
@@ -63,16 +68,24 @@ class BdkWallet:
     """One wallet on one network; `run` keeps it in step with the chain."""
 
     def __init__(
-        self, words: str, network: Network, database: Database, chain: Chain, locks: CoinLocks
+        self,
+        words: str,
+        network: Network,
+        database: Database,
+        chain: Chain,
+        locks: CoinLocks,
+        opinions: Opinions = REAL,
     ) -> None:
         self.network = network
+        self._opinions = opinions
         self._keys = Keys(words, network)
         self._chain, self._locks = chain, locks
+        self._database = database
         self._index = AddressIndex(database)
+        self._payments = Payments(database)
         self._scripts: dict[bytes, tuple[int, int]] = {}
         self._derived: dict[int, int] = dict.fromkeys(KEYCHAINS, 0)
         self._snapshot: Snapshot | None = None
-        self._sent: dict[bytes, bytes] = {}
         self._syncing = trio.Lock()
 
     # -- the chain's side
@@ -103,18 +116,18 @@ class BdkWallet:
             else:
                 raise Unreachable("the chain moves faster than it can be read; try again")
             settled = await self._resend(found)
+            shown = settled | {s.txid for s in found}
             view = View(
                 tip=tip,
                 sightings=found,
                 hashes={h: b for h, b in hashes.items() if b is not None},
-                unseen=tuple(raw for txid, raw in self._sent.items() if txid not in settled),
+                unseen=tuple(r for txid, r in self._payments.all().items() if txid not in shown),
                 revealed=(self._index.next(_RECEIVE), self._index.next(_CHANGE)),
             )
             if self._snapshot is None or self._snapshot.view != view:
                 load = partial(self._keys.snapshot, view)
                 self._snapshot = await trio.to_thread.run_sync(load)
-            for txid in settled:  # only now: until the new snapshot their coins are spent by these
-                self._sent.pop(txid, None)
+            self._payments.forget(settled)  # only now: until the new snapshot they spend coins
 
     async def _gather(self) -> tuple[Sighting, ...]:
         """Return what touches any script of ours, looking ahead until nothing new turns up."""
@@ -151,16 +164,19 @@ class BdkWallet:
             self._scripts |= await trio.to_thread.run_sync(self._keys.scripts, wanted)
 
     async def _resend(self, found: Collection[Sighting]) -> set[bytes]:
-        """Offer own payments again; returns those shown, contradicted or refused by now."""
-        spent = {i.outpoint for s in found for i in _inputs(s.raw)}
-        settled = {s.txid for s in found} & self._sent.keys()
-        for txid, raw in list(self._sent.items()):
-            if txid in settled or any(i.outpoint in spent for i in _inputs(raw)):
-                settled.add(txid)
+        """Offer own payments again; returns those confirmed, contradicted or refused by now."""
+        spenders = {point: s for s in found for point in _points(s.raw)}
+        settled = set()
+        for txid, raw in self._payments.all().items():
+            seen = next((spenders[p] for p in _points(raw) if p in spenders), None)
+            if seen is not None:
+                if seen.height or seen.txid != txid:
+                    settled.add(txid)
                 continue
             try:
                 await self._chain.broadcast(raw)
-            except LocalFault:
+            except LocalFault as error:
+                log.warning("payment %s came to nothing: %s", display(txid), error)
                 settled.add(txid)
         return settled
 
@@ -173,7 +189,7 @@ class BdkWallet:
 
     def unspent(self) -> tuple[Coin, ...]:
         """Return every unspent output of ours: locked, pending and immature ones too."""
-        spent = {i.outpoint for raw in self._sent.values() for i in _inputs(raw)}
+        spent = {point for raw in self._payments.all().values() for point in _points(raw)}
         return tuple(c for c in self._current().unspent if c.outpoint not in spent)
 
     def coins(self) -> tuple[Coin, ...]:
@@ -235,24 +251,26 @@ class BdkWallet:
         """Pay `sat` to `address` at `rate` sat/vB; returns the txid.
 
         Raises InvalidRecord for the address, LocalFault without enough unlocked confirmed
-        coins or when the network refuses, Unreachable when nobody knows whether it left.
+        coins, for a fee out of proportion or when the network refuses, SecondOpinionDiffers,
+        Unreachable when nobody knows whether it left: it is offered again.
         """
         script = self._keys.script_of("address", address)
         wire.within("amount_sat", sat, 1, MAX_SAT)
         if rate is None:
-            rate = await self._rate()
+            rate = chosen_rate(self.network, await self._chain.fee_rate(FEE_TARGET))
         wire.within("rate", rate, 1, MAX_RATE)
         index = self._index.next(_CHANGE)
         change = self._keys.script(_CHANGE, index)
         raw = self._build(TxOut(sat, script), change, rate)
-        self._index.raise_to(_CHANGE, index + 1)
-        self._scripts[change] = (_CHANGE, index)
         txid = parse_transaction("transaction", raw).txid
-        self._sent[txid] = raw  # from here on its coins are spent, whatever the answer
+        with self._database.transaction():
+            self._index.raise_to(_CHANGE, index + 1)
+            self._payments.add(txid, raw)  # from here on its coins are spent, whatever happens
+        self._scripts[change] = (_CHANGE, index)
         try:
             await self._chain.broadcast(raw)
         except LocalFault:
-            self._sent.pop(txid, None)
+            self._payments.forget([txid])
             raise
         except (Unreachable, PeerFault) as error:
             raise Unreachable(
@@ -263,7 +281,7 @@ class BdkWallet:
 
     def _build(self, to: TxOut, change: bytes, rate: int) -> bytes:
         try:
-            return build(self._current(), self.coins(), to, change, rate)
+            return build(self._current(), self.coins(), to, change, rate, self._opinions)
         except LocalFault as error:
             if str(error) != "not enough funds":
                 raise
@@ -275,12 +293,6 @@ class BdkWallet:
                 f"{decimal(have.available, 8)} BTC is available{locked}{pending}",
                 field="amount_sat",
             ) from None
-
-    async def _rate(self) -> int:
-        estimate = await self._chain.fee_rate(FEE_TARGET)
-        if estimate is None and self.network.bitcoin != "regtest":
-            raise LocalFault("the chain server has no fee estimate: name a rate", field="rate")
-        return min(estimate or PRIVATE_RATE, MAX_RATE)
 
     async def declared(self, outpoint: Outpoint) -> Declaration:
         """Return what a peer needs to check a confirmed coin of ours. Raises LocalFault."""
@@ -297,5 +309,5 @@ def _is_money(coin: Coin) -> bool:
     return coin.height > 0 and coin.mature
 
 
-def _inputs(raw: bytes) -> Any:
-    return parse_transaction("transaction", raw).inputs
+def _points(raw: bytes) -> list[Outpoint]:
+    return [i.outpoint for i in parse_transaction("transaction", raw).inputs]

@@ -24,7 +24,7 @@ VERDICT_S: Final = 5 * 86_400
 ACCOUNT_S: Final = 24 * 3600  # the seller's payment details are due, after funding's block
 ACK_S: Final = 48 * 3600  # the buyer's ACK is due; the period to pay ends period_s later
 MAX_PERIOD_S: Final = 60 * 86_400
-MAX_RATE: Final = 500
+MAX_RATE: Final = 500  # sat/vB, whoever names it and whatever for
 MAX_ARBITER_FEE: Final = 10_000 + MAX_SAT // 50
 
 

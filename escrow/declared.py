@@ -64,8 +64,9 @@ def declare(
 def _previous(declared: DeclaredInput, field: str) -> tuple[Transaction, FundingInput]:
     point = Outpoint.from_wire(f"{field}.outpoint", declared.outpoint)
     where = f"{field}.prev_tx"
-    # One of 64 bytes could pass for two hashes of a merkle tree (CVE-2017-12842), but with
-    # a native output none is that short.
+    # CVE-2017-12842, both ways: two hashes of the tree cannot pass for this transaction, for
+    # with a native output it has 82 bytes at least; and `root_from_branch` refuses a branch
+    # that hangs it below a real transaction of 64 bytes.
     previous = parse_transaction(where, declared.prev_tx)
     if any(i.witness for i in previous.inputs):
         raise InvalidRecord(where, "is not stripped of its witnesses")

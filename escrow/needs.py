@@ -24,6 +24,10 @@ class Purse(Protocol):
         """Return the output script of an address never given out before."""
         ...
 
+    async def change_script(self) -> bytes:
+        """Return a script for change, of the wallet's change keychain, never given out before."""
+        ...
+
     async def declared(self, outpoint: Outpoint) -> Declared:
         """Return the proof that a coin of ours exists."""
         ...

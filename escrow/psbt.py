@@ -36,6 +36,7 @@ class PsbtInput:
     spent: TxOut
     previous: bytes = b""  # the whole previous transaction, where it is at hand
     witness_script: bytes = b""
+    final: bool = False  # marked as done, so that a signer leaves it alone
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ def build(tx: Transaction, inputs: Sequence[PsbtInput]) -> str:
         if i.witness_script:
             out += _pair(bytes([_SIGHASH_TYPE]), b"\x01\0\0\0")
             out += _pair(bytes([_WITNESS_SCRIPT]), i.witness_script)
+        if i.final:
+            out += _pair(bytes([_FINAL_WITNESS]), b"\1\0")  # one empty item
         out += b"\0"
     return base64.b64encode(out + b"\0" * len(tx.outputs)).decode()
 

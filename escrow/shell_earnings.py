@@ -12,23 +12,20 @@ everything else the chain decides.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import trio
 
-from escrow.backend_keys import TradeKey
-from escrow.backend_signatures import Opinions
-from escrow.backend_wallet import FEE_TARGET, PRIVATE_RATE, RETRY_AFTER
-from escrow.contract import MAX_RATE
+from escrow.backend_sweep import sign_sweep
+from escrow.backend_wallet import RETRY_AFTER
 from escrow.earnings import Claim, Earning, Sweep, build_sweep, claim_of, unspent, worth_sweeping
-from escrow.keys import verify_ecdsa
 from escrow.model import ClosedCase, RuledCase
+from escrow.rates import FEE_TARGET, chosen_rate
 from escrow.script import p2wpkh
 from escrow.settlement import FINAL_DEPTH
 from escrow.shell_trades import Desktop, Trades
-from escrow.sighash import sighash
 from escrow.store_journal import ARBITER
 from escrow.transport_electrum import together
 from p2pnode.base.errors import (
@@ -36,7 +33,6 @@ from p2pnode.base.errors import (
     LocalFault,
     NodeError,
     PeerFault,
-    SecondOpinionDiffers,
     Unreachable,
 )
 from p2pnode.base.transaction import Transaction, display, parse_transaction
@@ -60,34 +56,6 @@ class Withdrawal:
     value: int
     fee_sat: int
     count: int
-
-
-def sign_sweep(sweep: Sweep, keys: Sequence[TradeKey], opinions: Opinions) -> Transaction:
-    """Return the sweep with its witnesses; `keys` in input order. Blocks for milliseconds.
-
-    Every signature is checked against a second sighash, the whole by Bitcoin Core's script
-    rules. Raises LocalFault for an output that is not P2WPKH of its key, SecondOpinionDiffers.
-    """
-    inputs = []
-    for n, (spent, key) in enumerate(zip(sweep.prevouts, keys, strict=True)):
-        if spent.script != p2wpkh(key.public):
-            raise LocalFault(f"this wallet holds no key of inputs[{n}]: nothing was signed")
-        signature = key.sign_ecdsa(sighash(sweep.tx, n, sweep.prevouts))
-        stack = (signature, key.public)
-        inputs.append(replace(sweep.tx.inputs[n], witness=stack))
-    final = replace(sweep.tx, inputs=tuple(inputs))
-    try:
-        for n, key in enumerate(keys):
-            digest = opinions.sighash(sweep.tx, n, sweep.prevouts, None)
-            verify_ecdsa(key.public, digest, inputs[n].witness[0], f"witness[{n}]")
-        opinions.consensus(final, sweep.prevouts, range(len(inputs)))
-    except InvalidRecord as error:
-        raise SecondOpinionDiffers(
-            f"{error.field}: a second opinion refuses our own withdrawal ({error}); "
-            "nothing was sent",
-            field=error.field,
-        ) from None
-    return final
 
 
 class Earnings:
@@ -149,7 +117,9 @@ class Earnings:
         async with self._busy:
             await self._offer_again()
             earned = await self.earned()
-            rate = await self._rate() if rate is None else rate
+            if rate is None:
+                estimate = await self._world.chain.fee_rate(FEE_TARGET)
+                rate = chosen_rate(self._world.network, estimate)
             worth_sweeping(earned, rate)  # refuses before an address is used up
             sweep, final = await self._build(earned, rate)
             with self._database.transaction():
@@ -178,15 +148,9 @@ class Earnings:
         def sign() -> Transaction:
             claims = (self._claims[e.trade_id] for e in sweep.earnings)
             keys = [world.keys.arbiter_key(c.seed, c.bond) for c in claims]
-            return sign_sweep(sweep, keys, world.opinions)
+            return sign_sweep(sweep, keys, world.network, world.opinions)
 
         return sweep, await trio.to_thread.run_sync(sign)
-
-    async def _rate(self) -> int:
-        estimate = await self._world.chain.fee_rate(FEE_TARGET)
-        if estimate is None and not self._world.network.bondless:
-            raise LocalFault("the chain server has no fee estimate: name a rate", field="rate")
-        return max(1, min(estimate or PRIVATE_RATE, MAX_RATE))
 
     async def _send(self, final: Transaction) -> None:
         try:

@@ -27,6 +27,7 @@ from escrow.messages import ZERO, Message
 from escrow.model import Aborted, Contracting, Drawing, Taking
 from escrow.needs import Disclosure, Registry
 from escrow.payloads import MAX_NOTE, Draw, Part, Refuse, Take
+from escrow.rates import FEE_TARGET, chosen_rate
 from escrow.settlement import NotYet
 from escrow.shell_trades import Trades
 from escrow.store_journal import TRADER
@@ -35,8 +36,6 @@ from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, Unreachable
 from p2pnode.base.units import fiat_for
 
-FEE_TARGET: Final = 3  # blocks
-PRIVATE_RATE: Final = 2  # sat/vB where a private chain gives no estimate
 FEE_MARGIN_WU: Final = 8 * 272 + 500  # weight that a side pays for at the most
 REFRESH_S: Final = 30
 MAX_OPENING: Final = 16  # trades that others begin here at a time
@@ -61,10 +60,7 @@ class Opening:
             raise Unreachable(f"the chain server gives no estimate: {error}") from None
 
     async def _rate(self, escrow_sat: int) -> int:
-        rate = await self.own_rate()
-        if rate is None and not self._world.network.bondless:
-            raise LocalFault("no fee estimate: no new trade until the chain server gives one")
-        return max(1, min(rate or PRIVATE_RATE, max_rate(escrow_sat)))
+        return chosen_rate(self._world.network, await self.own_rate(), max_rate(escrow_sat))
 
     async def refresh(self, *, force: bool = False) -> None:
         """Learn the arbiters that the DHT holds now; a bad record is skipped."""

@@ -49,12 +49,6 @@ class CoinLocks:
         with self._db.transaction():
             self._db.run("DELETE FROM coin_lock WHERE trade_id = ?", trade_id)
 
-    def free(self, outpoints: Collection[Outpoint]) -> None:
-        """Release these coins, whoever holds them."""
-        with self._db.transaction():
-            for outpoint in outpoints:
-                self._db.run("DELETE FROM coin_lock WHERE outpoint = ?", outpoint.wire())
-
     def locked(self) -> set[Outpoint]:
         """Return every locked coin."""
         return set(self.owners())

@@ -13,6 +13,7 @@ from escrow.backend_signatures import REAL, Opinions
 from escrow.contract import Contract
 from escrow.facts import funding_of
 from escrow.funding import Funding
+from escrow.keys import SIGHASH_ALL
 from escrow.messages import ZERO, Message
 from escrow.model import Hearing, RuledCase, State
 from escrow.payloads import Ack, Declared, Dispute, Inputs, Paid, Payload
@@ -53,7 +54,8 @@ def signed(tx: Transaction, funding: Funding, keys: dict[bytes, TradeKey]) -> Tr
     inputs = []
     for n, spent in enumerate(funding.prevouts):
         key = keys[spent.script]
-        stack = (key.sign_ecdsa(sighash(tx, n, funding.prevouts)), key.public)
+        der = key._key.sign(sighash(tx, n, funding.prevouts), hasher=None)
+        stack = (der + bytes([SIGHASH_ALL]), key.public)
         inputs.append(replace(tx.inputs[n], witness=stack))
     return replace(tx, inputs=tuple(inputs))
 

@@ -91,6 +91,10 @@ class WalletPurse:
         """Return the output script of an address never given out before."""
         return self._wallet.script_for_payout()
 
+    async def change_script(self) -> bytes:
+        """Return a script of the change keychain never given out before."""
+        return self._wallet.change_script()
+
     async def declared(self, outpoint: Outpoint) -> Declared:
         """Return the proof that a coin of ours exists."""
         proof = await self._wallet.declared(outpoint)

@@ -4,10 +4,11 @@ Every answer is as of the chain's last word: the wallet is brought in step first
 question without a chain server fails with `unavailable` in place of an old balance.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from escrow.backend_bdk import Coin, Entry
 from escrow.backend_wallet import BdkWallet
+from escrow.contract import MAX_RATE
 from escrow.store_locks import CoinLocks
 from p2pnode.app.routes import Call, Route
 from p2pnode.base import wire
@@ -15,8 +16,6 @@ from p2pnode.base.errors import InvalidRecord, UsageFault
 from p2pnode.base.ports import Chain
 from p2pnode.base.transaction import display
 from p2pnode.base.units import MAX_SAT
-
-MAX_RATE: Final = 500  # sat/vB
 
 
 def routes(wallet: BdkWallet, chain: Chain, locks: CoinLocks) -> list[Route]:

@@ -297,13 +297,32 @@ def _pair_up(level: list[bytes]) -> list[bytes]:
     return [double_sha256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
 
 
+def _could_be_transaction(node: bytes) -> bool:
+    """Tell whether 64 bytes read as a transaction of a block; by chance one in 2^42 does."""
+    if node[4] != 1:  # more inputs than one do not fit
+        return False
+    try:
+        outputs = parse_transaction("merkle_branch", node).outputs
+    except InvalidRecord:
+        return False
+    return bool(outputs) and all(0 <= o.value <= MAX_SAT for o in outputs)
+
+
 def root_from_branch(leaf: bytes, branch: Sequence[bytes], position: int) -> bytes:
-    """Return the root that `leaf` at `position` leads to. Raises InvalidRecord."""
+    """Return the root that `leaf` at `position` leads to. Raises InvalidRecord.
+
+    A block's tree does not tell a transaction of 64 bytes from two hashes (CVE-2017-12842).
+    One whose last half is a chosen txid would prove a transaction of any length that is in no
+    block: so a branch is refused where two hashes together read as a transaction.
+    """
     if len(branch) > MAX_BRANCH or not 0 <= position < 1 << len(branch):
         raise InvalidRecord("merkle_branch", "does not fit the position")
     for other in branch:
         if len(other) != 32:
             raise InvalidRecord("merkle_branch", "holds something else than hashes")
-        leaf = double_sha256(other + leaf if position & 1 else leaf + other)
+        pair = other + leaf if position & 1 else leaf + other
+        if _could_be_transaction(pair):
+            raise InvalidRecord("merkle_branch", "passes off a transaction as two hashes")
+        leaf = double_sha256(pair)
         position >>= 1
     return leaf

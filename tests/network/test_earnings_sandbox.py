@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import trio
-from chain_kit import SCRIPT, Purse, Rig, eventually, rig
+from chain_kit import NET, SCRIPT, Purse, Rig, eventually, rig
 from earnings_kit import HEARING, KEYS, Court, Ruled
 from escrow_tx_kit import WORDS
 
 from escrow.backend_signatures import REAL, Opinions
+from escrow.backend_sweep import sign_sweep
 from escrow.earnings import Claim, build_sweep
 from escrow.script import p2wpkh
-from escrow.shell_earnings import sign_sweep
 from p2pnode.base.errors import InvalidRecord, LocalFault, SecondOpinionDiffers, Unreachable
 from p2pnode.base.store import Database
 from p2pnode.base.transaction import Transaction, parse_transaction
@@ -236,7 +236,7 @@ async def test_a_withdrawal_gives_way_to_another_spend_by_the_same_words() -> No
         )
         other = build_sweep([earning], {claim.trade_id: claim}, SCRIPT, 5, r.box.height)
         key = KEYS["A"].arbiter_key(claim.seed, claim.bond)
-        r.box.broadcast(sign_sweep(other, [key], REAL).serialize())  # replaces it (BIP 125)
+        r.box.broadcast(sign_sweep(other, [key], NET, REAL).serialize())  # replaces it (BIP 125)
         r.mine()
         r.nursery.start_soon(court.earnings.run)
 

@@ -128,6 +128,30 @@ def test_a_branch_that_does_not_fit_is_refused(branch, position):
         t.root_from_branch(bytes(32), branch, position)
 
 
+SHORT = Transaction(2, (TxIn(Outpoint(b"\7" * 32, 1)),), (TxOut(900, b"\x51" * 4),), 0)
+
+
+def test_a_real_transaction_of_64_bytes_proves_nothing_that_hangs_below_it():
+    """CVE-2017-12842: its last half would be the txid of a transaction that is in no block."""
+    raw = SHORT.serialize()
+    assert len(raw) == 64
+    hashes = [bytes([n]) * 32 for n in range(4)] + [SHORT.txid]
+    root, honest = t.merkle_root(hashes), t.merkle_branch(hashes, 4)
+    assert t.root_from_branch(SHORT.txid, honest, 4) == root  # it is in the block itself
+    with pytest.raises(InvalidRecord, match="passes off a transaction as two hashes"):
+        t.root_from_branch(raw[32:], (raw[:32], *honest), 9)  # the invented one
+    with pytest.raises(InvalidRecord, match="passes off a transaction as two hashes"):
+        t.root_from_branch(raw[:32], (raw[32:], *honest), 8)
+
+
+@pytest.mark.parametrize(
+    "output", [TxOut(-1, b"\x51" * 4), TxOut(21 * 10**14 + 1, b"\x51" * 4)], ids=["debt", "excess"]
+)
+def test_two_hashes_that_no_block_could_hold_as_a_transaction_may_stand_together(output):
+    raw = Transaction(2, SHORT.inputs, (output,), 0).serialize()
+    assert t.root_from_branch(raw[32:], (raw[:32],), 1) == t.double_sha256(raw)
+
+
 def test_median_time_is_bip_113s():
     assert t.median_time([5, 1, 9]) == 5
     assert t.median_time(range(11)) == 5

@@ -1,6 +1,5 @@
 """What a withdrawal weighs, costs and refuses; whose outputs it signs."""
 
-import hashlib
 from dataclasses import replace
 
 import pytest
@@ -8,8 +7,9 @@ from escrow_tx_kit import KEYS, h, wpkh
 from independent_decoder import decode_transaction
 
 from escrow import backend_consensus
-from escrow.backend_keys import TradeKey
+from escrow import sighash as own_sighash
 from escrow.backend_signatures import REAL
+from escrow.backend_sweep import sign_sweep
 from escrow.earnings import (
     MAX_SWEPT,
     Claim,
@@ -19,9 +19,8 @@ from escrow.earnings import (
     unspent,
     worth_sweeping,
 )
-from escrow.keys import check_ecdsa_form, verify_ecdsa
+from escrow.keys import check_ecdsa_form
 from escrow.script import p2wpkh
-from escrow.shell_earnings import sign_sweep
 from p2pnode.base.errors import InvalidRecord, LocalFault, SecondOpinionDiffers
 from p2pnode.base.networks import NETWORKS
 from p2pnode.base.ports import Sighting
@@ -75,21 +74,21 @@ def sighting(outputs: list[TxOut], spends: Outpoint = ESCROW, height: int = 9) -
 def test_golden_weights(count: int, rate: int, to: bytes, weight: int, fee: int) -> None:
     made = sweep(*[50_000] * count, rate=rate, to=to)
     assert (made.fee_sat, made.value) == (fee, 50_000 * count - fee)
-    longest = sign_sweep(made, [KEY] * count, REAL)
+    longest = sign_sweep(made, [KEY] * count, NET, REAL)
     assert weight - 2 * count <= longest.weight <= weight  # a signature of 70 to 72 bytes
 
 
 def test_the_largest_sweep_is_weighed_right() -> None:
     made = sweep(*[50_000] * (MAX_SWEPT + 5))
     assert len(made.tx.inputs) == MAX_SWEPT
-    final = sign_sweep(made, [KEY] * MAX_SWEPT, REAL)
+    final = sign_sweep(made, [KEY] * MAX_SWEPT, NET, REAL)
     assert final.weight <= 2 * made.fee_sat < final.weight + 2 * MAX_SWEPT
     assert final.weight < 400_000  # else no node relays it
 
 
 def test_golden_transaction() -> None:
-    final = sign_sweep(sweep(4_000, 9_000), [KEY] * 2, REAL)
-    again = sign_sweep(sweep(4_000, 9_000), [KEY] * 2, REAL)
+    final = sign_sweep(sweep(4_000, 9_000), [KEY] * 2, NET, REAL)
+    again = sign_sweep(sweep(4_000, 9_000), [KEY] * 2, NET, REAL)
     assert final.serialize() == again.serialize()  # so a broadcast can be repeated
     raw = final.serialize()
     assert parse_transaction("tx", raw) == final
@@ -179,30 +178,26 @@ def test_an_impossible_value_is_refused() -> None:
 # ------------------------------------------------------------------ signatures
 
 
-def test_a_signature_is_strict_deterministic_and_bound_to_its_digest() -> None:
-    for n in range(50):
-        digest = h(f"digest {n}")
-        signature = KEY.sign_ecdsa(digest)
-        assert signature == KEY.sign_ecdsa(digest)
-        check_ecdsa_form("signature", signature)
-        assert verify_ecdsa(KEY.public, digest, signature, "signature") == signature
-        with pytest.raises(InvalidRecord):
-            verify_ecdsa(KEY.public, h("another"), signature, "signature")
+def test_each_input_is_signed_by_its_own_key_alone() -> None:
+    keys = [KEYS["B"], KEY, KEYS["S"], KEY]
+    made = sweep(*[50_000] * 4)
+    made = replace(made, prevouts=tuple(TxOut(50_000, p2wpkh(k.public)) for k in keys))
+    final = sign_sweep(made, keys, NET, REAL)
+    assert [i.witness[1] for i in final.inputs] == [k.public for k in keys]
+    backend_consensus.verify_transaction(final, made.prevouts)
+    for txin in final.inputs:
+        check_ecdsa_form("witness", txin.witness[0])
 
 
-def test_rfc_6979_known_answer() -> None:
-    key = TradeKey((1).to_bytes(32, "big"), NET)
-    text = b"All those moments will be lost in time, like tears in rain. Time to die..."
-    der = key.sign_ecdsa(hashlib.sha256(text).digest()).hex()
-    assert "8600dbd41e348fe5c9465ab92d23e3db8b98b873beecd930736488696438cb6b" in der  # r
-    assert "547fe64427496db33bf66019dacbf0039c04199abb0122918601db38a72cfc21" in der  # s
-    assert der.endswith("01")
+def test_the_digest_signed_is_not_ours_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in our sighash must not sign what it then approves of."""
 
+    def mistaken(*_: object) -> bytes:
+        return h("a mistake")
 
-@pytest.mark.parametrize("length", [0, 31, 33])
-def test_only_32_bytes_are_signed(length: int) -> None:
-    with pytest.raises(InvalidRecord, match="digest"):
-        KEY.sign_ecdsa(bytes(length))
+    monkeypatch.setattr(own_sighash, "segwit_v0", mistaken)
+    with pytest.raises(SecondOpinionDiffers, match=r"witness\[0\]"):
+        sign_sweep(sweep(50_000), [KEY], NET, REAL)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +206,7 @@ def test_only_32_bytes_are_signed(length: int) -> None:
 def test_nothing_but_its_own_key_hash_is_signed(script: bytes) -> None:
     made = sweep(50_000)
     with pytest.raises(LocalFault, match="nothing was signed"):
-        sign_sweep(replace(made, prevouts=(TxOut(50_000, script),)), [KEY], REAL)
+        sign_sweep(replace(made, prevouts=(TxOut(50_000, script),)), [KEY], NET, REAL)
 
 
 def test_a_wrong_amount_is_caught_by_the_consensus_check() -> None:
@@ -223,12 +218,12 @@ def test_a_wrong_amount_is_caught_by_the_consensus_check() -> None:
         REAL.consensus(tx, [TxOut(50_001, SCRIPT)], indexes)
 
     with pytest.raises(SecondOpinionDiffers, match="nothing was sent"):
-        sign_sweep(made, [KEY], replace(REAL, consensus=other_amount))
+        sign_sweep(made, [KEY], NET, replace(REAL, consensus=other_amount))
     assert seen == [50_000]
 
 
 def test_a_differing_sighash_is_caught() -> None:
     differs = replace(REAL, sighash=lambda *_: h("another digest"))
     with pytest.raises(SecondOpinionDiffers, match="nothing was sent") as caught:
-        sign_sweep(sweep(50_000), [KEY], differs)
+        sign_sweep(sweep(50_000), [KEY], NET, differs)
     assert caught.value.exit_code == 70
