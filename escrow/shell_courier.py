@@ -55,10 +55,13 @@ class Courier:
         self._streams.serve(self._protocol, self._serve, limit=FRAME_LIMIT)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for peer in self._journal.recipients():
-                self.poke(peer)
-            task_status.started()
-            await trio.sleep_forever()
+            try:
+                for peer in self._journal.recipients():
+                    self.poke(peer)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # a stream may outlive us for a moment
 
     def poke(self, peer: bytes) -> None:
         """Deliver to this peer now: something waits for him, or he is there."""

@@ -83,7 +83,7 @@ class Post:
         self.names: dict[bytes, str] = {}
         self.hook: Hook | None = None
         self.seen: list[Frame] = []
-        self.nursery: trio.Nursery
+        self.nurseries: dict[bytes, trio.Nursery] = {}  # a node's streams die with it
 
     async def through(self, sender: bytes, recipient: bytes, raw: bytes) -> Sequence[bytes]:
         frame = Frame(self.names[sender], self.names[recipient], raw, Message.from_wire(raw, NET))
@@ -165,7 +165,7 @@ def connect(post: Post, me: bytes, peer: bytes) -> _Pipe:
         finally:
             await far.close()
 
-    post.nursery.start_soon(answer)
+    post.nurseries[peer].start_soon(answer)
     return _Pipe(peer, there[0], here[1])
 
 
@@ -336,13 +336,17 @@ class Node:
         try:
             with self.scope:
                 async with trio.open_nursery() as nursery:
+                    self.rig.post.nurseries[self.id] = nursery
                     await nursery.start(self.chain.run)
                     if not self.name.startswith("arbiter"):  # who needs no coin here
                         await nursery.start(self.wallet.run)
                     await nursery.start(self.exchange.run)
                     task_status.started()
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        self.rig.post.handlers.pop(self.id, None)
         finally:
-            self.rig.post.handlers.pop(self.id, None)
             self.ended.set()
 
     # -- looking
@@ -369,7 +373,10 @@ class Node:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that a message could have changed: journal, locks, coins, signatures."""
-        tables = ("trade", "message", "split", "coin_lock", "declared_coin", "arbiter_record")
+        tables = (
+            *("trade", "message", "split", "coin_lock", "declared_coin"),
+            *("arbiter_record", "trade_record"),
+        )
         kept: dict[str, Any] = {"reserved": dict(self.desk.reserved), "signed": len(self.signed)}
         for table in tables:
             rows = (tuple(r) for r in self.database.all(f"SELECT * FROM {table}"))  # noqa: S608
@@ -436,7 +443,6 @@ class Rig:
         self.server = ElectrumServer(self.box)
         self.clock = SetClock()
         self.post = Post()
-        self.post.nursery = nursery
         self.records: list[bytes] = []
         self.nodes: dict[str, Node] = {}
         self.log: list[str] = []
@@ -552,7 +558,7 @@ class Rig:
     ) -> bytes:
         """Take an offer (a new one of the maker's by default); returns the trade's id."""
         terms = terms or self.offer()
-        account = disclose(taker, bytes(32))
+        account = disclose(taker, SystemRandomness().bytes(32))
         return await self[taker].exchange.opening.take(terms, amount, account)
 
     async def act(self, name: str, trade_id: bytes, event: Any) -> None:
@@ -564,12 +570,7 @@ class Rig:
 
     def papers(self, name: str, trade_id: bytes, words: str) -> Dispute:
         facts = self[name].facts(trade_id)
-        return Dispute(
-            contract=facts.contract.wire(),
-            messages=self.between(name, trade_id),
-            records=tuple(facts.records[i].wire() for i in sorted(facts.listed_ids())),
-            statement=words,
-        )
+        return facts.dispute(words)
 
     def statement(self, name: str, trade_id: bytes, words: str) -> Statement:
         return Statement(statement=words, messages=self.between(name, trade_id))
@@ -658,7 +659,7 @@ class Rig:
                 except (NodeError, AssertionError) as error:
                     last = error
                 await trio.sleep(0.005)
-        raise AssertionError(f"in {PATIENCE} s: {last!r}\n" + "\n".join(self.log[-30:]))
+        raise AssertionError(f"in {PATIENCE} s: {last!r}\n" + "\n".join(self.log[-30:])) from last
 
     async def until(self, name: str, trade_id: bytes, *states: type[State]) -> State:
         """Wait until a node's trade is in one of these states."""

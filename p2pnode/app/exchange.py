@@ -60,17 +60,20 @@ class Exchange:
         """Serve until cancelled: every living trade has its tender."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            await nursery.start(self._courier.run)
-            for role in (TRADER, ARBITER):
-                for row in self.world.journal.rows(role):
-                    if not isinstance(row.state, ENDED):
-                        self._tend(row.trade_id)
-            nursery.start_soon(self._follow)
-            nursery.start_soon(self._learn)
-            nursery.start_soon(self.arbiter.run)
-            nursery.start_soon(self.earnings.run)
-            task_status.started()
-            await trio.sleep_forever()
+            try:
+                await nursery.start(self._courier.run)
+                for role in (TRADER, ARBITER):
+                    for row in self.world.journal.rows(role):
+                        if not isinstance(row.state, ENDED):
+                            self._tend(row.trade_id)
+                nursery.start_soon(self._follow)
+                nursery.start_soon(self._learn)
+                nursery.start_soon(self.arbiter.run)
+                nursery.start_soon(self.earnings.run)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # a stream may outlive us for a moment
 
     async def act(self, trade_id: bytes, event: Event) -> None:
         """Do what our user says, against a fresh view of the chain. Raises NodeError."""

@@ -205,6 +205,7 @@ async def test_a_buyer_who_has_not_paid_completes_what_only_returns_his_deposit(
     async with rig() as r:
         trade_id = await r.take()
         await r.funded(trade_id)
+        await r.act("taker", trade_id, SayNotPaid("the bank is closed"))  # else R4's time first
         arbiter = await hearing(r, trade_id)
         contract = r["maker"].facts(trade_id).contract
         raw = verdict(r, trade_id, verdict_split(contract, contract.dep_b))

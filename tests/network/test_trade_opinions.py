@@ -105,8 +105,8 @@ STEPS = [
     Step("S signs the release", "seller", ("address", "sighash"), K.RECEIVED, Releasing, _release),
     Step("B completes the release", "buyer", ("address", "sighash", "consensus"), None, Paid, _release),
     Step("A signs the verdict", "arbiter", ("address", "sighash"), K.VERDICT, RuledCase, _verdict),
-    Step("B completes the verdict", "buyer", ("address", "sighash", "consensus"), None, Disputed, _verdict),
-    Step("S completes the verdict", "seller", ("address", "sighash", "consensus"), None, Disputed, _verdict),
+    Step("B completes the verdict", "buyer", ("address", "sighash", "consensus"), None, Ruled, _verdict),
+    Step("S completes the verdict", "seller", ("address", "sighash", "consensus"), None, Ruled, _verdict),
 ]  # fmt: skip
 CASES = [pytest.param(s, o, id=f"{s.name}, {o}") for s in STEPS for o in s.opinions]
 NODES = {"buyer": "taker", "seller": "maker"}

@@ -1,0 +1,161 @@
+"""Everything said by everybody at every moment: only who may say it, and only in its place.
+
+A trade and its dispute are played once to get a good payload of each kind. Then a second trade is
+played, and before each of its messages both traders hear every kind from the peer, the arbiter
+drawn, another arbiter and a stranger: replayed, early, late, or by the wrong mouth.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import trio
+from trade_campaign import difference
+from trade_kit import Frame, Rig, rig
+
+from escrow.messages import Kind
+from escrow.model import (
+    Decide,
+    Disputed,
+    Hearing,
+    MakeStatement,
+    Releasing,
+    Ruled,
+    SayNotPaid,
+    SayReceived,
+)
+from escrow.payloads import Abort, NotPaid, Refuse
+from escrow.payout import release
+from escrow.shell_inbox import APPLIED
+
+K = Kind
+
+
+@dataclass
+class Matrix:
+    """The hook: `templates` are payloads of the first trade; `accepted` what should not be."""
+
+    rig: Rig
+    templates: dict[Kind, bytes]
+    tried: int = 0
+    accepted: list[str] = field(default_factory=list)
+    told: set[tuple[Kind, str]] = field(default_factory=set)
+    busy: trio.Lock = field(default_factory=trio.Lock)
+
+    async def __call__(self, frame: Frame) -> Sequence[bytes]:
+        place = (frame.kind, frame.sender)
+        if frame.kind is not K.TAKE and place not in self.told:
+            self.told.add(place)
+            async with self.busy:
+                for victim in ("maker", "taker"):
+                    await self._all_to(victim, frame)
+        return [frame.raw]
+
+    async def _all_to(self, victim: str, frame: Frame) -> None:
+        r, trade_id = self.rig, frame.message.trade
+        if r[victim].state(trade_id) is None:
+            return
+        await r.quiet(victim, trade_id)
+        speakers = ["maker", "taker", "stranger", *(f"arbiter{n}" for n in range(3))]
+        for speaker in speakers:
+            for kind in Kind:
+                if speaker != victim and not self._may(frame, victim, speaker, kind):
+                    await self._say(frame, victim, speaker, kind)
+
+    def _may(self, frame: Frame, victim: str, speaker: str, kind: Kind) -> bool:
+        """Tell whether it is right at this moment and would be heard (or ends the trade)."""
+        facts = self.rig[victim].facts(frame.message.trade)
+        peer = self.rig.post.names[facts.peer]
+        if speaker == peer:
+            buyer = facts.me == facts.seller
+            return (
+                (kind is K.GET and facts.settled_contract is None)
+                or (kind is frame.kind is K.INPUTS)  # old coins: only the chain shows it
+                or (kind is K.ABORT and not facts.one(facts.peer, K.WITNESS))
+                or (kind in {K.PAID, K.NOT_PAID} and buyer and facts.one(facts.peer, K.ACK) is not None)
+                or (kind is K.NOT_PAID and buyer and facts.one(facts.me, K.ACCOUNT) is not None)
+            )  # fmt: skip
+        drawn = facts.settled_contract
+        notice = kind is K.NOTICE and facts.one(facts.me, K.ACCOUNT) is not None
+        return drawn is not None and self.rig[speaker].id == drawn.arbiter and notice
+
+    async def _say(self, frame: Frame, victim: str, speaker: str, kind: Kind) -> None:
+        r, trade_id = self.rig, frame.message.trade
+        payload = self.templates[kind]
+        if kind is K.REFUSE:  # as good as can be: it names this TAKE
+            payload = Refuse(refused_id=trade_id, field="amount_sat", value="1").wire()
+            if speaker == "maker" and frame.kind is K.DRAW:
+                return  # the one place where it is right
+        message = r[speaker].next_message(trade_id, r[victim].id, kind, payload)
+        before = r[victim].snapshot()
+        status, text = await r.inject(speaker, victim, message.wire())
+        changed = difference(before, r[victim].snapshot())
+        self.tried += 1
+        if status == APPLIED or changed or not text:
+            what = f"{kind.name} by {speaker} to {victim} before {frame.kind.name}"
+            self.accepted.append(f"{what}: {status} {text} {changed}")
+
+
+async def templates(r: Rig) -> dict[Kind, bytes]:
+    """Play a trade to its verdict and return a payload of each kind."""
+    r["maker"].registry.hidden = {r.records[0]}
+    r["taker"].registry.hidden = {r.records[1]}
+    trade_id = await r.take()
+    await r.paid(trade_id)
+    await r.dispute("taker", trade_id)
+    await r.both(trade_id, Disputed)
+    await r.act("maker", trade_id, MakeStatement(r.statement("maker", trade_id, "no")))
+    arbiter = r.arbiter(trade_id)
+    await r.until(arbiter, trade_id, Hearing)
+    full = release(r["maker"].facts(trade_id).contract).buyer_sat
+    await r.act(arbiter, trade_id, Decide(full, "paid"))
+    await r.both(trade_id, Ruled)
+    await r.closed(trade_id, "ruled")
+    found = {f.kind: f.message.payload for f in r.post.seen}
+    second = await r.take()
+    await r.paid(second)
+    await r.act("maker", second, SayReceived())
+    await r.until("taker", second, Releasing)
+    await r.closed(second, "released")
+    found |= {f.kind: f.message.payload for f in r.post.seen if f.kind is K.RECEIVED}
+    received = next(f for f in r.post.seen if f.kind is K.RECEIVED)
+    from escrow.payloads import Forward
+
+    found[K.FORWARD] = Forward(message=received.raw).wire()
+    found[K.ABORT] = Abort(reason="why not").wire()
+    found[K.NOT_PAID] = NotPaid(note="no").wire()
+    found.setdefault(K.REFUSE, b"\x90")
+    assert set(found) == set(Kind)
+    return found
+
+
+async def test_nothing_is_heard_from_the_wrong_mouth_or_at_the_wrong_time() -> None:
+    async with rig(arbiters=5, sats=(3_000_000, 3_000_000), strangers=("stranger",)) as r:
+        matrix = Matrix(r, await templates(r))
+        r.post.hook = matrix
+        trade_id = await r.take()
+        await r.paid(trade_id)
+        await r.act("maker", trade_id, SayReceived())
+        await r.until("taker", trade_id, Releasing)
+        await r.closed(trade_id, "released")
+        assert not matrix.accepted, "\n".join(matrix.accepted[:20])
+        assert matrix.tried > 1500
+
+
+async def test_nothing_is_heard_from_the_wrong_mouth_in_a_dispute() -> None:
+    async with rig(arbiters=5, sats=(3_000_000, 3_000_000), strangers=("stranger",)) as r:
+        matrix = Matrix(r, await templates(r))
+        trade_id = await r.take()
+        await r.funded(trade_id)
+        await r.act("taker", trade_id, SayNotPaid("the bank is closed"))
+        await r.dispute("taker", trade_id, "I want out")
+        await r.both(trade_id, Disputed)
+        r.post.hook = matrix
+        await r.act("maker", trade_id, MakeStatement(r.statement("maker", trade_id, "so be it")))
+        arbiter = r.arbiter(trade_id)
+        await r.until(arbiter, trade_id, Hearing)
+        deposit = r["maker"].facts(trade_id).contract.dep_b
+        await r.act(arbiter, trade_id, Decide(deposit, "nothing was paid"))
+        await r.both(trade_id, Ruled)
+        await r.closed(trade_id, "ruled")
+        assert not matrix.accepted, "\n".join(matrix.accepted[:20])
+        assert matrix.tried > 300
