@@ -91,7 +91,7 @@ def newest(records: Iterable[ArbiterRecord]) -> dict[bytes, ArbiterRecord]:
 
 
 def shortlist(records: Iterable[ArbiterRecord]) -> Listed:
-    """Return one's own list for a TAKE or DRAW from eligible records: the heaviest 1,000."""
+    """Return one's own list for a TAKE or DRAW from eligible records: the heaviest."""
     chosen = sorted(newest(records).values(), key=lambda r: (-r.weight, r.outpoint))[:MAX_LISTED]
     return tuple(sorted((r.outpoint, r.id) for r in chosen))
 

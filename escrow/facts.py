@@ -20,18 +20,21 @@ from escrow.messages import Kind, Message
 from escrow.model import ChainView
 from escrow.payloads import (
     ContractSigned,
+    Dispute,
     Draw,
     Get,
     Inputs,
+    Page,
     Part,
     Reveal,
+    Statement,
     Take,
     Witness,
     arbiter_list,
 )
 from escrow.terms import Terms, build_contract
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.errors import InvalidRecord, LocalFault
 from p2pnode.base.networks import Network
 from p2pnode.base.transaction import Outpoint, Transaction, TxIn
 
@@ -103,6 +106,13 @@ class Facts:
         """The draw, from the transcript. Raises InvalidRecord naming what is wrong or lacks."""
         draw, reveal = self._need(self.maker, Kind.DRAW), self._need(self.taker, Kind.REVEAL)
         return conclude(self.take, draw, reveal, self.records, self.block_hash)
+
+    def record(self, record_id: bytes) -> ArbiterRecord:
+        """Return a listed record. Raises LocalFault if it is not here."""
+        if record_id not in self.records:
+            short = record_id.hex()[:16]
+            raise LocalFault(f"the arbiter's record {short}… is not here", field="records")
+        return self.records[record_id]
 
     def lacking(self) -> tuple[bytes, ...]:
         """Return the ids of listed records that we do not hold, ascending."""
@@ -195,6 +205,33 @@ class Facts:
             for i, owner in zip(tx.inputs, self.funding.owners, strict=True)
         )
         return Transaction(tx.version, inputs, tx.outputs, tx.locktime).serialize()
+
+    # -- what the arbiter is shown
+
+    def papers(self) -> tuple[bytes, ...]:
+        """Return every message between the traders, whole."""
+        both = {self.maker, self.taker}
+        return tuple(m.wire() for m in self.messages if {m.sender, m.recipient} == both)
+
+    def dispute(self, words: str) -> Dispute:
+        """Return our call of the arbiter: each listed record in a PAGE or, else, beside them.
+
+        Raises LocalFault for a record that is not here, InvalidRecord for words out of bounds.
+        """
+        pages = (m for m in self.messages if m.kind is Kind.PAGE)
+        answered = {Page.from_wire(m.payload).get_id for m in pages}
+        gets = (m for m in self.messages if m.id in answered)
+        paged = frozenset(chain.from_iterable(Get.from_wire(m.payload).ids for m in gets))
+        return Dispute(
+            contract=self.contract.wire(),
+            messages=self.papers(),
+            records=tuple(self.record(i).wire() for i in sorted(self.listed_ids() - paged)),
+            statement=words,
+        )
+
+    def statement(self, words: str) -> Statement:
+        """Return our words in a dispute. Raises InvalidRecord for words out of bounds."""
+        return Statement(statement=words, messages=self.papers())
 
     def _need(self, sender: bytes, kind: Kind) -> Message:
         message = self.one(sender, kind)

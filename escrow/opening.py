@@ -124,17 +124,18 @@ def _received(
 
 def _serve(state: State, event: Received, facts: Facts) -> Step:
     ids = Get.from_wire(event.message.payload).ids
-    listed, before = facts.listed_ids(), facts.all(facts.peer, Kind.GET)[:-1]
+    listed = {i for _, i in facts.own.listed}  # so each listed record travels once
+    before = facts.all(facts.peer, Kind.GET)[:-1]
     asked = [Get.from_wire(m.payload).ids for m in before]
     if any(len(page) < PAGE_RECORDS for page in asked):
         raise PeerFault("GET after one that asked for less than a page")  # bounds the transcript
     served = {i for page in asked for i in page}
     for i in ids:
-        if i not in listed or i not in facts.records:
+        if i not in listed:
             raise PeerFault(f"GET asks for record {i.hex()[:16]}…, which we never listed")
         if i in served:
             raise PeerFault(f"GET asks for record {i.hex()[:16]}… again")
-    page = Page(get_id=event.message.id, records=tuple(facts.records[i].wire() for i in ids))
+    page = Page(get_id=event.message.id, records=tuple(facts.record(i).wire() for i in ids))
     return state, (Send(facts.peer, page),)
 
 
@@ -157,7 +158,7 @@ def _judge_and_reveal(facts: Facts, now: int) -> Step:
     take, own = facts.terms_taken, facts.own
     pool = [
         r
-        for r in (facts.records[i] for i in facts.listed_ids())
+        for r in (facts.record(i) for i in facts.listed_ids())
         if eligible(
             r,
             anchor_h=take.anchor_h,

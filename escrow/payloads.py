@@ -16,7 +16,7 @@ from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.units import MAX_FIAT_MINOR, MAX_SAT
 
-MAX_LISTED: Final = 1000  # arbiters in a trader's list
+MAX_LISTED: Final = 500  # arbiters in a trader's list: a DISPUTE must hold two lists' records
 MAX_RECORD: Final = 2048
 PAGE_RECORDS: Final = 200
 MAX_WORDS: Final = 4000  # bytes of a statement or a reason
@@ -251,12 +251,15 @@ class Received(Payload):
 
 @dataclass(frozen=True, kw_only=True)
 class Dispute(Payload):
-    """Trader -> A: the contract, every message so far, the arbiters' records, my words."""
+    """Trader -> A: the contract, every message so far, my words, and the rest of the records.
+
+    Each listed record travels once: in a PAGE among the messages, or else in `records`.
+    """
 
     kind: ClassVar = Kind.DISPUTE
     contract: bytes = checked(binary(MAX_CONTRACT, 1))
     messages: tuple[bytes, ...] = checked(listing(MAX_TRANSCRIPT, _raw, low=5))
-    records: tuple[bytes, ...] = checked(listing(2 * MAX_LISTED, binary(MAX_RECORD, 1), low=1))
+    records: tuple[bytes, ...] = checked(listing(2 * MAX_LISTED, binary(MAX_RECORD, 1)))
     statement: str = checked(words(MAX_WORDS, 1))
 
 

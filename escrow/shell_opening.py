@@ -14,6 +14,7 @@ from escrow.contract import KIND_2OF3, max_rate
 from escrow.draw import (
     ANCHOR_DEPTH,
     ANCHOR_SLACK,
+    Listed,
     commit,
     eligible,
     find_work,
@@ -31,6 +32,7 @@ from escrow.rates import FEE_TARGET, chosen_rate
 from escrow.settlement import NotYet
 from escrow.shell_trades import Trades
 from escrow.store_journal import TRADER
+from escrow.store_roll import MAX_HOLDERS
 from escrow.terms import Terms, deposit
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, Unreachable
@@ -86,7 +88,7 @@ class Opening:
         ]
 
     def _too_few(self, pool: list[ArbiterRecord]) -> str:
-        seen = self._world.journal.seen_weight(self._world.clock.now())
+        seen = self._world.journal.roll.seen_weight(self._world.clock.now())
         return large_enough(self._world.network, pool, seen)
 
     async def _check_funds(self, need: int, rate: int) -> None:
@@ -115,6 +117,8 @@ class Opening:
         world = self._world
         if terms.maker == world.me:
             raise LocalFault("this is your own offer", field="offer")
+        if world.journal.roll.full():
+            raise LocalFault(f"{MAX_HOLDERS} trades live here: end one first")
         wire.within("amount_sat", amount_sat, terms.min_sat, terms.max_sat)
         wire.within("amount_sat", amount_sat, world.network.min_amount_sat, terms.max_sat)
         await self.refresh(force=True)
@@ -152,6 +156,7 @@ class Opening:
             TRADER,
             Taking(world.clock.now()),
             [(take, True)],
+            _chosen(pool, listed),
             terms=wire.pack(terms.array()),
             own=wire.pack(own.array()),
         )
@@ -170,11 +175,7 @@ class Opening:
         work = wire.leading_zero_bits(work_of(world.network, take, message.sender, take.work))
         if work < world.network.take_bits:
             raise InvalidRecord("work", f"has {work} zero bits of {world.network.take_bits}")
-        if self._opening_now() >= MAX_OPENING:
-            raise NotYet("too many trades are beginning here at once")
-        terms = world.desk.terms(take.offer_hash)
-        if terms is None:
-            raise PeerFault("offer_hash: is no current offer of this node")
+        terms = self._open_to(take)
         try:
             terms.check(take)
             self._check_anchor(take)
@@ -195,8 +196,15 @@ class Opening:
             return
         account = world.desk.disclosure(take.offer_hash, world.randomness.bytes(32))
         part = await self._part(message.id, account)
-        if world.journal.known(message.id):
-            return  # the same TAKE came twice while we asked
+        # Nothing below awaits: what was asked before may be true no more.
+        if world.journal.known(message.id):  # the same TAKE came twice
+            world.journal.spare_script(part.script)
+            return
+        try:
+            terms = self._open_to(take)
+        except PeerFault:
+            world.journal.spare_script(part.script)
+            raise
         listed, nonce = shortlist(pool), world.randomness.bytes(32)
         draw = Draw(take_id=message.id, nonce=nonce, arbiters=listed, part=part, rate=rate)
         own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
@@ -205,12 +213,20 @@ class Opening:
             TRADER,
             Drawing(world.clock.now()),
             [(message, False), (signed, True)],
+            _chosen(pool, listed),
             terms=wire.pack(terms.array()),
             own=wire.pack(own.array()),
         )
 
-    def _opening_now(self) -> int:
-        return self._world.journal.count(Drawing, Contracting)
+    def _open_to(self, take: Take) -> Terms:
+        """Return the terms of the offer taken. Raises NotYet for no room, PeerFault for none."""
+        journal = self._world.journal
+        if journal.count(Drawing, Contracting) >= MAX_OPENING or journal.roll.full():
+            raise NotYet("too many trades are beginning here at once")
+        terms = self._world.desk.terms(take.offer_hash)
+        if terms is None:
+            raise PeerFault("offer_hash: is no current offer of this node")
+        return terms
 
     def _check_anchor(self, take: Take) -> None:
         chain = self._world.chain
@@ -234,3 +250,8 @@ class Opening:
         signed = self._trades.sign(message.id, message.sender, refuse, (message,))
         state = Aborted(f"we refused it: {why}")
         self._trades.begin(TRADER, state, [(message, False), (signed, True)])
+
+
+def _chosen(pool: list[ArbiterRecord], listed: Listed) -> list[ArbiterRecord]:
+    ids = {record_id for _, record_id in listed}
+    return [r for r in pool if r.id in ids]

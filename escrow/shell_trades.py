@@ -37,7 +37,7 @@ from escrow.model import (
     Void,
 )
 from escrow.needs import Announce, Desk, Locks, Purse
-from escrow.payloads import Inputs, Payload
+from escrow.payloads import Draw, Inputs, Payload, Reveal
 from escrow.payout import Split, release
 from escrow.store_journal import TRADER, Journal, Row, own_of, terms_of
 from escrow.transcript import case_papers
@@ -80,7 +80,7 @@ class Trades:
 
     def __init__(self, world: Desktop) -> None:
         self.world = world
-        self.records: dict[bytes, ArbiterRecord] = world.journal.records()
+        self.records: dict[bytes, ArbiterRecord] = world.journal.roll.all()
         self._views: dict[bytes, ChainView] = {}
         self._wake: dict[bytes, trio.Event] = {}
         self.on_outbox: Callable[[bytes], None] = lambda _peer: None
@@ -111,7 +111,7 @@ class Trades:
             messages=messages,
             records=self.records,
             block_hash=world.chain.block_hash,
-            seen_weight=world.journal.seen_weight(world.clock.now()),
+            seen_weight=world.journal.roll.seen_weight(world.clock.now()),
             view=self._views.get(row.trade_id),
         )
 
@@ -172,7 +172,7 @@ class Trades:
         with world.journal.database.transaction():
             if isinstance(event, Received):
                 world.journal.add(event.message, mine=False)
-            self.learn(records)
+            gone = world.journal.roll.put(records, world.clock.now())
             self._side_effects(row, state, event)
             world.journal.save(trade_id, state, world.clock.now())
             for message in self._compose(trade_id, sends):
@@ -180,6 +180,7 @@ class Trades:
             heard = event.message.kind.name if isinstance(event, Received) else ""
             said = [s.payload.kind.name for s in sends]
             self._tell(row.role, trade_id, type(row.state).__name__, state, heard, said)
+        self._remember(records, gone)
         for peer in {s.to for s in sends}:
             self.on_outbox(peer)
         self.wake(trade_id)
@@ -211,6 +212,9 @@ class Trades:
         if isinstance(state, ENDED):
             world.locks.unlock(trade_id)
             world.journal.free_coins(trade_id)
+            world.journal.roll.let_go(trade_id)
+        elif isinstance(event, Received) and isinstance(event.payload, (Draw, Reveal)):
+            world.journal.roll.hold(trade_id, (i for _, i in event.payload.arbiters))
 
     def _compose(self, trade_id: bytes, sends: Iterable[Send]) -> Iterable[Message]:
         messages = list(self.world.journal.messages(trade_id))
@@ -263,19 +267,31 @@ class Trades:
     # -- beginning
 
     def begin(
-        self, role: str, state: State, messages: Iterable[tuple[Message, bool]], **kept: bytes
+        self,
+        role: str,
+        state: State,
+        messages: Iterable[tuple[Message, bool]],
+        listed: Iterable[ArbiterRecord] = (),
+        **kept: bytes,
     ) -> bytes:
-        """Write a new trade or case with its first messages; `True` marks our own."""
-        world, pairs = self.world, list(messages)
+        """Write a new trade or case with its first messages; `True` marks our own.
+
+        The records that we list are kept as long as the trade lives.
+        """
+        world, pairs, records = self.world, list(messages), tuple(listed)
         trade_id = pairs[0][0].trade
         terms, own = kept.get("terms", b""), kept.get("own", b"")
         with world.journal.database.transaction():
             world.journal.begin(trade_id, role, state, terms, own, world.clock.now())
+            if records:
+                world.journal.roll.hold(trade_id, (r.id for r in records))
+            gone = world.journal.roll.put(records, world.clock.now())
             for message, mine in pairs:
                 world.journal.add(message, mine=mine)
             heard = "".join(m.kind.name for m, mine in pairs if not mine)
             said = [m.kind.name for m, mine in pairs if mine]
             self._tell(role, trade_id, "", state, heard, said)
+        self._remember(records, gone)
         for message, mine in pairs:
             if mine:
                 self.on_outbox(message.recipient)
@@ -293,11 +309,17 @@ class Trades:
             self.world.announce.publish("stalled", trade_id=trade_id.hex(), why=why)
 
     def learn(self, records: Iterable[ArbiterRecord]) -> None:
-        """Keep verified arbiters' records; inside the caller's transaction or alone."""
-        found = list(records)
+        """Keep verified arbiters' records."""
+        found = tuple(records)
         with self.world.journal.database.transaction():
-            self.world.journal.put_records(found, self.world.clock.now())
-        self.records.update((r.id, r) for r in found)
+            gone = self.world.journal.roll.put(found, self.world.clock.now())
+        self._remember(found, gone)
+
+    def _remember(self, records: Iterable[ArbiterRecord], gone: Iterable[bytes]) -> None:
+        """Know what the roll knows, once that is committed."""
+        self.records.update((r.id, r) for r in records)
+        for record_id in gone:
+            self.records.pop(record_id, None)
 
     # -- waking
 

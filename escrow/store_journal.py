@@ -1,4 +1,4 @@
-"""The trades' journal in node.sqlite: states, messages, splits, arbiters' records.
+"""The trades' journal in node.sqlite: states, messages, splits, coins.
 
 Everything a step changes is written inside one transaction of the caller's (the shell law).
 Messages are kept whole and for good: they are the transcript, the inbox that deduplicates and
@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from escrow import model
-from escrow.arbiters import ArbiterRecord
 from escrow.facts import Own
-from escrow.messages import Message
+from escrow.messages import Kind, Message
 from escrow.model import State
 from escrow.payout import Split
+from escrow.store_roll import Roll
 from escrow.terms import Terms
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, StorageFault
@@ -25,8 +25,6 @@ from p2pnode.base.transaction import Outpoint
 
 TRADER: Final = "trader"
 ARBITER: Final = "arbiter"
-SEEN_S: Final = 30 * 86_400
-MAX_RECORDS: Final = 20_000
 MAX_STATE: Final = 1 << 20
 
 _SCRIPTS: Final = (
@@ -58,6 +56,11 @@ _SCRIPTS: Final = (
     CREATE TABLE spare_script (
         script BLOB PRIMARY KEY
     ) STRICT
+    """,
+    """
+    CREATE TABLE trade_record (
+        trade_id BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (trade_id, id)
+    ) STRICT, WITHOUT ROWID
     """,
 )
 
@@ -110,6 +113,7 @@ class Journal:
         self.database = database
         self._network = network
         database.migrate("trades", _SCRIPTS)
+        self.roll = Roll(database, network)
 
     # -- trades
 
@@ -240,7 +244,10 @@ class Journal:
     def draws_of(self, me: bytes) -> int:
         """Return how many draws we have entered: TAKEs and DRAWs that we signed."""
         row = self.database.one(
-            "SELECT count(*) AS n FROM message WHERE sender = ? AND kind IN (1, 2)", me
+            "SELECT count(*) AS n FROM message WHERE sender = ? AND kind IN (?, ?)",
+            me,
+            int(Kind.TAKE),
+            int(Kind.DRAW),
         )
         return int(row["n"]) if row else 0
 
@@ -291,41 +298,6 @@ class Journal:
             return None
         self.database.run("DELETE FROM spare_script WHERE script = ?", row["script"])
         return bytes(row["script"])
-
-    # -- arbiters' records
-
-    def put_records(self, records: Iterable[ArbiterRecord], now: int) -> None:
-        """Keep verified records, bounded; the longest unseen go first."""
-        for record in records:
-            self.database.run(
-                "INSERT INTO arbiter_record VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
-                record.id,
-                record.wire(),
-                record.outpoint,
-                record.weight,
-                now,
-            )
-        self.database.run(
-            "DELETE FROM arbiter_record WHERE id IN"
-            " (SELECT id FROM arbiter_record ORDER BY seen_at DESC LIMIT -1 OFFSET ?)",
-            MAX_RECORDS,
-        )
-
-    def records(self) -> dict[bytes, ArbiterRecord]:
-        """Return every record known here, by id."""
-        rows = self.database.all("SELECT id, raw FROM arbiter_record")
-        return {r["id"]: ArbiterRecord.from_wire(r["raw"], self._network) for r in rows}
-
-    def seen_weight(self, now: int) -> int:
-        """Return the weight of all bonds seen in 30 days."""
-        row = self.database.one(
-            "SELECT coalesce(sum(weight), 0) AS w FROM"
-            " (SELECT max(weight) AS weight FROM arbiter_record WHERE seen_at > ?"
-            "  GROUP BY outpoint)",
-            now - SEEN_S,
-        )
-        return int(row["w"]) if row else 0
 
 
 def terms_of(row: Row) -> Terms:

@@ -6,6 +6,7 @@ under the contract's hash. Pure; the one declared error is InvalidRecord, naming
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from escrow.arbiters import ArbiterRecord
@@ -13,7 +14,7 @@ from escrow.contract import MAX_BYTES, Contract
 from escrow.draw import Drawn, conclude
 from escrow.keys import verify_schnorr
 from escrow.messages import ZERO, Kind, Message
-from escrow.payloads import ContractSigned, Dispute, Statement
+from escrow.payloads import ContractSigned, Dispute, Page, Statement
 from escrow.terms import Conditions, build_contract
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
@@ -126,9 +127,18 @@ def check_dispute(
     if contract.arbiter != me:
         raise InvalidRecord("bond_a", "is not this arbiter's")
     papers = parse_papers(net, payload.messages, traders, contract.trade_id)
-    records = {r.id: r for r in (ArbiterRecord.from_wire(raw, net) for raw in payload.records)}
+    records = _records(net, payload.records, papers)
     check_contract(contract, papers, records, block_hash)
     return contract, papers
+
+
+def _records(
+    network: Network, raw: Iterable[bytes], papers: Iterable[Message]
+) -> dict[bytes, ArbiterRecord]:
+    """Unite the records beside the papers with those in the PAGEs among them, by id."""
+    paged = (Page.from_wire(m.payload).records for m in papers if m.kind is Kind.PAGE)
+    once = dict.fromkeys(chain(raw, *paged))
+    return {r.id: r for r in (ArbiterRecord.from_wire(found, network) for found in once)}
 
 
 def check_contract(

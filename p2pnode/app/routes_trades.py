@@ -20,7 +20,7 @@ from escrow.model import (
     SayPaid,
     SayReceived,
 )
-from escrow.payloads import MAX_NOTE, Account, Dispute, Statement, Verdict
+from escrow.payloads import MAX_NOTE, Account, Verdict
 from escrow.script import escrow_address
 from escrow.settlement import FINAL_DEPTH
 from escrow.store_journal import TRADER, Row
@@ -95,9 +95,10 @@ class _Trading:
         row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
         facts = self._facts(row)
         draw, reveal = facts.one(facts.maker, Kind.DRAW), facts.one(facts.taker, Kind.REVEAL)
-        if draw is None or reveal is None or facts.lacking():
+        early = not facts.settled_contract and facts.lacking()
+        if draw is None or reveal is None or early:
             raise LocalFault("no arbiter has been drawn in this trade yet")
-        records = [facts.records[i] for i in sorted(facts.listed_ids())]
+        records = [facts.record(i) for i in sorted(facts.listed_ids())]
         return draw_to_json(facts.take, draw, reveal, records, facts.drawn)
 
     async def cancel(self, call: Call) -> dict[str, Any]:
@@ -119,25 +120,14 @@ class _Trading:
         facts = self._facts(row)
         if facts.funding is None:
             raise LocalFault("nothing is in escrow yet: there is nothing to judge")
-        payload = Dispute(
-            contract=facts.contract.wire(),
-            messages=self._papers(facts),
-            records=tuple(facts.records[i].wire() for i in sorted(facts.listed_ids())),
-            statement=call.text("statement"),
-        )
-        return await self._act(call, OpenDispute(payload))
+        return await self._act(call, OpenDispute(facts.dispute(call.text("statement"))))
 
     async def accept(self, call: Call) -> dict[str, Any]:
         return await self._act(call, AcceptVerdict())
 
     async def statement(self, call: Call) -> dict[str, Any]:
         facts = self._facts(pick_trade(self._exchange, TRADER, call.text("trade_id")))
-        payload = Statement(statement=call.text("statement"), messages=self._papers(facts))
-        return await self._act(call, MakeStatement(payload))
-
-    def _papers(self, facts: Facts) -> tuple[bytes, ...]:
-        traders = {facts.maker, facts.taker}
-        return tuple(m.wire() for m in facts.messages if {m.sender, m.recipient} == traders)
+        return await self._act(call, MakeStatement(facts.statement(call.text("statement"))))
 
     def _facts(self, row: Row) -> Facts:
         return self._exchange.trades.facts(row)
