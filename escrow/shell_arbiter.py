@@ -13,7 +13,7 @@ import trio
 from escrow.arbiters import MAX_FEE_BASE, MAX_FEE_PPM, ArbiterRecord
 from escrow.draw import FRESH_DEPTH
 from escrow.needs import Registry
-from escrow.shell_trades import Desktop
+from escrow.shell_desktop import Desktop
 from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault, NodeError
 from p2pnode.base.store import Database

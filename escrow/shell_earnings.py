@@ -25,7 +25,8 @@ from escrow.model import ClosedCase, RuledCase
 from escrow.rates import FEE_TARGET, chosen_rate
 from escrow.script import p2wpkh
 from escrow.settlement import FINAL_DEPTH
-from escrow.shell_trades import Desktop, Trades
+from escrow.shell_desktop import Desktop
+from escrow.shell_trades import Trades
 from escrow.store_journal import ARBITER
 from escrow.transport_electrum import together
 from p2pnode.base.errors import (

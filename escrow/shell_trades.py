@@ -8,7 +8,7 @@ here decides anything: `opening`, `settlement`, `hearing` decide, `examine` comp
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -16,8 +16,6 @@ import trio
 from escrow import hearing, opening, settlement
 from escrow.arbiters import ArbiterRecord
 from escrow.backend_bench import TradeBench
-from escrow.backend_keys import TradeKeys
-from escrow.backend_signatures import REAL, Opinions
 from escrow.facts import Facts
 from escrow.hearing import Case
 from escrow.messages import MAX_PAYLOAD, ZERO, Kind, Message
@@ -36,43 +34,17 @@ from escrow.model import (
     State,
     Void,
 )
-from escrow.needs import Announce, Desk, Locks, Purse
 from escrow.payloads import Draw, Inputs, Payload, Reveal
 from escrow.payout import Split, release
-from escrow.store_journal import TRADER, Journal, Row, own_of, terms_of
+from escrow.shell_desktop import Desktop
+from escrow.store_journal import TRADER, Row, own_of, terms_of
 from escrow.transcript import case_papers
 from p2pnode.base.errors import LocalFault, NotFound
-from p2pnode.base.identity import Identity
-from p2pnode.base.networks import Network
-from p2pnode.base.ports import Chain, Clock, Randomness
 from p2pnode.base.transaction import Outpoint
 
 log: Final = logging.getLogger(__name__)
 
 ENDED: Final = (Aborted, Closed, Void, ClosedCase)
-
-
-@dataclass(kw_only=True)
-class Desktop:
-    """Everything that the trades' shells share: the ports, the journal and the keys."""
-
-    identity: Identity
-    network: Network
-    journal: Journal
-    locks: Locks
-    clock: Clock
-    randomness: Randomness
-    chain: Chain
-    purse: Purse
-    keys: TradeKeys
-    desk: Desk
-    announce: Announce
-    opinions: Opinions = REAL
-
-    @property
-    def me(self) -> bytes:
-        """Our node id."""
-        return self.identity.node_id
 
 
 class Trades:

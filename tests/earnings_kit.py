@@ -19,8 +19,9 @@ from escrow.model import Hearing, RuledCase, State
 from escrow.payloads import Ack, Declared, Dispute, Inputs, Paid, Payload
 from escrow.payout import Split, verdict_split
 from escrow.script import p2wpkh
+from escrow.shell_desktop import Desktop
 from escrow.shell_earnings import Earnings
-from escrow.shell_trades import Desktop, Trades
+from escrow.shell_trades import Trades
 from escrow.sighash import sighash
 from escrow.store_journal import ARBITER, Journal
 from p2pnode.app import fit

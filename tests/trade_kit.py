@@ -27,8 +27,8 @@ from escrow.messages import ZERO, Kind, Message
 from escrow.model import Broadcast, Closed, Funded, OpenDispute, Paid, Publish, SayPaid, State
 from escrow.needs import Disclosure
 from escrow.payloads import Dispute, Statement
+from escrow.shell_desktop import Desktop
 from escrow.shell_inbox import read_reply
-from escrow.shell_trades import Desktop
 from escrow.store_journal import Journal
 from escrow.store_locks import CoinLocks
 from escrow.terms import Terms

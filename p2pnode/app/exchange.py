@@ -11,11 +11,12 @@ from escrow.needs import Registry
 from escrow.payloads import MAX_NOTE
 from escrow.shell_arbiter import ArbiterService
 from escrow.shell_courier import Courier
+from escrow.shell_desktop import Desktop
 from escrow.shell_earnings import Earnings
 from escrow.shell_inbox import Inbox
 from escrow.shell_opening import Opening
 from escrow.shell_tender import Tender
-from escrow.shell_trades import ENDED, Desktop, Trades
+from escrow.shell_trades import ENDED, Trades
 from escrow.store_journal import ARBITER, TRADER
 from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault

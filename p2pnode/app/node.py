@@ -24,7 +24,7 @@ from escrow import backend_second
 from escrow.backend_electrum import ElectrumChain
 from escrow.backend_keys import TradeKeys
 from escrow.backend_wallet import BdkWallet
-from escrow.shell_trades import Desktop
+from escrow.shell_desktop import Desktop
 from escrow.store_journal import Journal
 from escrow.store_locks import CoinLocks
 from orderbook.shell_book import Book
