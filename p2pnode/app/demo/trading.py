@@ -159,7 +159,7 @@ def _refuse_early(stage: Stage, deal: Deal) -> None:
     try:
         stage.net.cli(deal.arbiter, *_ruling(deal))
     except CommandFailed as fault:
-        if "median time past" not in fault.error["message"]:
+        if "by the chain's clock" not in fault.error["message"]:
             raise
     else:
         raise ProcessFault(deal.arbiter, "signed less than a release before its time")
