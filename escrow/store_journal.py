@@ -8,6 +8,7 @@ and canonical fields; never pickled.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Final
 
 from escrow import model
@@ -25,6 +26,7 @@ from p2pnode.base.transaction import Outpoint
 
 TRADER: Final = "trader"
 ARBITER: Final = "arbiter"
+SMALL: Final = 8192  # bytes of a message that is parsed once and remembered
 MAX_STATE: Final = 1 << 20
 
 _SCRIPTS: Final = (
@@ -83,6 +85,16 @@ class Row:
     note: str
     began: int
     changed: int
+
+
+def _parsed(raw: bytes, network: Network) -> Message:
+    """Parse and verify a kept message: small ones once, for each step reads its whole trade."""
+    return _remembered(raw, network) if len(raw) <= SMALL else Message.from_wire(raw, network)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(raw: bytes, network: Network) -> Message:
+    return Message.from_wire(raw, network)
 
 
 def dump_state(state: State) -> tuple[str, int, bytes]:
@@ -209,7 +221,7 @@ class Journal:
         rows = self.database.all(
             "SELECT raw FROM message WHERE trade_id = ? ORDER BY number", trade_id
         )
-        return tuple(Message.from_wire(r["raw"], self._network) for r in rows)
+        return tuple(_parsed(r["raw"], self._network) for r in rows)
 
     def known(self, message_id: bytes) -> bool:
         """Tell whether a message was kept before."""
