@@ -409,10 +409,12 @@ class Node:
         self, trade_id: bytes, to: bytes, kind: Kind, payload: bytes, **change: Any
     ) -> Message:
         """Sign a message that would be our next one to `to`, with any header field changed."""
-        known = self.journal.messages(trade_id)
-        mine = [m for m in known if m.sender == self.id and m.recipient == to]
-        mine = [m for m in mine if m.id in self.rig.applied(to, trade_id)]
-        theirs = [m for m in known if m.sender == to]
+        chains = "SELECT id FROM message WHERE trade_id = ? AND sender = ? AND recipient = ?"
+        ordered = f"{chains} ORDER BY number"
+        applied = self.rig.applied(to, trade_id)
+        mine = [r["id"] for r in self.database.all(ordered, trade_id, self.id, to)]
+        mine = [i for i in mine if i in applied]
+        theirs = [r["id"] for r in self.database.all(ordered, trade_id, to, self.id)]
         tip = self.chain.tip()
         values: dict[str, Any] = {
             "network": NET,
@@ -421,8 +423,8 @@ class Node:
             "sender": self.id,
             "recipient": to,
             "seq": len(mine),
-            "prev": mine[-1].id if mine else ZERO,
-            "seen": theirs[-1].id if theirs else ZERO,
+            "prev": mine[-1] if mine else ZERO,
+            "seen": theirs[-1] if theirs else ZERO,
             "tip_height": tip.height,
             "tip_hash": tip.hash,
             "draw_no": 0,
@@ -458,7 +460,8 @@ class Rig:
     def applied(self, node_id: bytes, trade_id: bytes) -> set[bytes]:
         """Ids of the messages that a node has applied in a trade."""
         node = self.by_id(node_id)
-        return {m.id for m in node.journal.messages(trade_id)}
+        found = node.database.all("SELECT id FROM message WHERE trade_id = ?", trade_id)
+        return {row["id"] for row in found}
 
     async def start(self, arbiters: int, sats: Sequence[int], strangers: Sequence[str]) -> None:
         self.port = await self.nursery.start(self.server.serve, 0)

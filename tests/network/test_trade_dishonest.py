@@ -259,6 +259,7 @@ async def test_one_key_signs_one_split() -> None:
             await r.act(arbiter, trade_id, Decide(full - 1000, "on second thoughts"))
         with pytest.raises(LocalFault, match="another split"):
             r[arbiter].journal.commit_split(trade_id, verdict_split(contract, full - 1000))
+        await r.quiet("taker", trade_id)
         before = r["taker"].snapshot()
         raw = verdict(r, trade_id, verdict_split(contract, full - 1000))
         status, text = await send(r, arbiter, "taker", trade_id, K.VERDICT, raw)
