@@ -29,7 +29,7 @@ from escrow.terms import Terms
 from p2pnode.app.sandbox.mempool import Sandbox
 from p2pnode.app.sandbox.server import ElectrumServer
 from p2pnode.base.clock import SystemRandomness
-from p2pnode.base.errors import NodeError
+from p2pnode.base.errors import NodeError, Unreachable
 from p2pnode.base.identity import Identity
 from p2pnode.base.store import Database
 from p2pnode.base.transaction import Outpoint
@@ -172,8 +172,14 @@ class Rig:
         return await self[taker].exchange.opening.take(terms, amount, account)
 
     async def act(self, name: str, trade_id: bytes, event: Any) -> None:
-        await self.synced()
-        await self[name].exchange.act(trade_id, event)
+        """Do what a node's user says; while the node starts, he says it again."""
+        with trio.fail_after(PATIENCE):
+            while True:
+                try:
+                    await self.synced()
+                    return await self[name].exchange.act(trade_id, event)
+                except Unreachable:
+                    await trio.sleep(0.005)
 
     async def dispute(self, name: str, trade_id: bytes, words: str = "no money came") -> None:
         await self.act(name, trade_id, OpenDispute(self.papers(name, trade_id, words)))
