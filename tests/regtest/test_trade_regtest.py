@@ -8,6 +8,7 @@ starts 60 days before now, and only mining moves it. The tests build on each oth
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +313,8 @@ def test_a_dispute_is_ruled_when_the_chains_clock_allows_it(market: Market, tmp_
     from_time += PAY_WITHIN + REPLY
     assert heard["below_release_from_mtp"] == from_time
     decide = ("arbiter", "decide", trade, "--buyer", "0.01", "--yes", "--reason", "Not shown.")
-    assert f"reaches {from_time}" in market.refused(arbiter, *decide)
+    date = datetime.fromtimestamp(from_time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    assert f"before {date}" in market.refused(arbiter, *decide)
     while node.median_time(node.rpc("getbestblockhash")) < from_time:
         assert node.clock < time.time()
         node.mine(step=DAY)
