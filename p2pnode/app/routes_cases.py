@@ -12,6 +12,7 @@ from escrow.model import (
 )
 from escrow.payloads import Account, Paid
 from escrow.store_journal import ARBITER, Row
+from escrow.transcript import signed_twice
 from orderbook.currencies import exponent
 from p2pnode.app import fit
 from p2pnode.app.advice import advise_arbiter
@@ -132,6 +133,11 @@ class _Judging:
             "exponent": exponent(contract.currency),
             "statement_buyer": case.words(contract.buyer),
             "statement_seller": case.words(contract.seller),
+            "signed_twice": [
+                side
+                for side, trader in (("buyer", contract.buyer), ("seller", contract.seller))
+                if trader in signed_twice(case.papers)
+            ],
             "note": row.note,
             "next": advise_arbiter(row.state, case),
         }

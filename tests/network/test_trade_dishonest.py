@@ -29,6 +29,8 @@ from escrow.opening import OPENING_S
 from escrow.payloads import Abort, Dispute, NotPaid, Paid, Statement, Verdict
 from escrow.payout import Split, refund, release, verdict_split
 from escrow.shell_inbox import APPLIED, LATER, REFUSED
+from p2pnode.app import routes_cases
+from p2pnode.app.routes import Call, Route
 from p2pnode.base.errors import LocalFault
 
 K = Kind
@@ -359,6 +361,15 @@ async def test_a_trader_who_shows_the_arbiter_another_chain_silences_nobody(liar
         assert said is not None
         assert shown.id == said.id  # what the honest one was sent counts
         assert any(f"{r[liar].id.hex()[:16]} signed two messages" in line for line in r.log)
+        (answer,) = await _the(routes_cases.routes(r[arbiter].exchange), "/v1/cases").handler(
+            Call()
+        )
+        side = "buyer" if case.contract.buyer == r[liar].id else "seller"
+        assert answer["signed_twice"] == [side]  # the arbiter's user is told
+
+
+def _the(routes: list[Route], path: str) -> Route:
+    return next(route for route in routes if (route.method, route.path) == ("GET", path))
 
 
 async def test_a_dispute_about_no_escrow_opens_no_case() -> None:

@@ -175,6 +175,9 @@ def _show(session: Session, c: dict[str, Any]) -> None:
         entry("buyer", c["statement_buyer"] or "(no statement yet)"),
         entry("seller", c["statement_seller"] or "(no statement yet)"),
     ]
+    if c["signed_twice"]:
+        both = " and the ".join(c["signed_twice"])
+        lines.append(entry("beware", f"the {both} signed two different messages of one number"))
     if "buyer_sat" in c:
         shares = f"buyer {btc(c['buyer_sat'])}, seller {btc(c['seller_sat'])}"
         lines.append(entry("verdict", f"{shares}, you {btc(c['fee_sat'])} BTC"))
