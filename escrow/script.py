@@ -8,12 +8,12 @@ function of the contract (docs/wire.md, "Transactions").
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
+
+from Crypto.Hash import RIPEMD160
 
 from escrow.contract import KIND_2OF3, Contract
 from escrow.keys import check_point
-from escrow.ripemd160 import ripemd160
 from p2pnode.base import address
 from p2pnode.base.errors import InvalidRecord
 
@@ -90,10 +90,9 @@ def witness_stack(contract: Contract, signatures: Mapping[bytes, bytes]) -> tupl
     return kind(contract).stack(contract, signatures)
 
 
-@lru_cache(maxsize=1024)  # the same few keys again and again, a third of a millisecond each
 def hash160(data: bytes) -> bytes:
     """Return RIPEMD-160 of SHA-256."""
-    return ripemd160(hashlib.sha256(data).digest())
+    return RIPEMD160.new(hashlib.sha256(data).digest()).digest()
 
 
 def p2wpkh(public: bytes) -> bytes:

@@ -11,7 +11,7 @@ from embit.transaction import Transaction as EmbitTx
 from escrow_tx_kit import h, taproot, wpkh
 
 from escrow.keys import ORDER, check_ecdsa_form, verify_ecdsa, verify_schnorr
-from escrow.ripemd160 import ripemd160
+from escrow.script import hash160
 from escrow.sighash import sighash
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.transaction import Outpoint, Transaction, TxIn, TxOut, parse_transaction
@@ -135,14 +135,6 @@ def test_der_by_its_form_alone(r: bytes, s: bytes) -> None:
         check_ecdsa_form("sig", der(r, s))
 
 
-@pytest.mark.parametrize(
-    ("text", "digest"),
-    [
-        (b"", "9c1185a5c5e9fc54612808977ee8f548b2258d31"),
-        (b"abc", "8eb208f7e05d987a9b044a8e98c6b087f15a0bfc"),
-        (b"message digest", "5d0689ef49d2fae572b881b123a85ffa21595f36"),
-        (b"1234567890" * 8, "9b752e45573d4b39f4dbd3323cab82bf63326bfb"),
-    ],
-)
-def test_ripemd160(text: bytes, digest: str) -> None:
-    assert ripemd160(text).hex() == digest
+def test_hash160() -> None:
+    assert hash160(b"").hex() == "b472a266d0bd89c13706a4132ccfb16f7c3b9fcb"
+    assert hash160(b"abc").hex() == "bb1be98c142444d7a56aa3981c3942a978e4dc33"
