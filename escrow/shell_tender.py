@@ -229,7 +229,7 @@ class Tender:
             self._trades.advance(trade_id, CoinsMissing(str(error)))
             return
         declared = tuple([await world.purse.declared(c.outpoint) for c in chosen])
-        change = world.journal.take_spare_script() or await world.purse.fresh_script()
+        change = world.journal.take_spare_script() or await world.purse.change_script()
         self._trades.advance(trade_id, CoinsChosen(Inputs(inputs=declared, change_script=change)))
 
     async def _sign_funding(self, row: Row) -> None:

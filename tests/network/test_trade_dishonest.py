@@ -10,6 +10,7 @@ from escrow.backend_signatures import REAL, first_sign
 from escrow.messages import MAX_PAYLOAD, ZERO, Kind, Message
 from escrow.model import (
     Aborted,
+    AcceptVerdict,
     Broadcast,
     Contracting,
     Decide,
@@ -26,14 +27,16 @@ from escrow.model import (
     SayReceived,
 )
 from escrow.opening import OPENING_S
-from escrow.payloads import Abort, Dispute, NotPaid, Paid, Statement, Verdict
+from escrow.payloads import Abort, Declared, Dispute, NotPaid, Paid, Statement, Verdict
 from escrow.payout import Split, refund, release, verdict_split
 from escrow.shell_inbox import APPLIED, LATER, REFUSED
 from p2pnode.app import routes_cases
 from p2pnode.app.routes import Call, Route
 from p2pnode.base.errors import LocalFault
+from p2pnode.base.transaction import Outpoint
 
 K = Kind
+DAY = 86_400
 
 
 # ------------------------------------------------------------------ two takes
@@ -185,6 +188,15 @@ async def send(
     return await r.inject(sender, to, message.wire())
 
 
+async def payout(r: Rig) -> None:
+    """Wait until some node has published a payout."""
+
+    async def out() -> None:
+        assert r.mempool()
+
+    await r.eventually(out)
+
+
 async def test_a_node_completes_no_verdict_that_gives_it_more_than_its_own_facts() -> None:
     """R2: an arbiter alone must not make an honest node take the other's money."""
     async with rig() as r:
@@ -201,6 +213,43 @@ async def test_a_node_completes_no_verdict_that_gives_it_more_than_its_own_facts
         await r.quiet("taker", trade_id)
         assert not r.mempool()
         assert "payout" not in r["taker"].signed
+        await r.stop("maker")  # and his silence must not freeze what is rightly the buyer's
+        await r.act("taker", trade_id, AcceptVerdict())
+        await payout(r)
+        with pytest.raises(LocalFault, match="is accepted"):
+            await r.act("taker", trade_id, AcceptVerdict())
+
+
+async def test_no_node_completes_a_verdict_against_the_buyer_before_its_time() -> None:
+    """R4 in the traders' own nodes: a changed arbiter who rules early finds no help."""
+    async with rig() as r:
+        trade_id = await r.take()
+        await r.paid(trade_id)
+        arbiter = await hearing(r, trade_id)
+        contract = r["maker"].facts(trade_id).contract
+        raw = verdict(r, trade_id, verdict_split(contract, contract.dep_b))
+        for name in ("maker", "taker"):
+            assert (await send(r, arbiter, name, trade_id, K.VERDICT, raw))[0] == APPLIED
+            await r.quiet(name, trade_id)
+        assert not r.mempool()
+        r.mine(10 + 6, step=DAY)  # 48 h, the period and the replies; the median lags by six
+        await payout(r)
+
+
+async def test_coins_are_locked_before_anything_is_asked_about_them() -> None:
+    """Else a payment made meanwhile spends what the funding declares."""
+    async with rig() as r:
+        world, asked = r["taker"].exchange.world, []
+        declared = world.purse.declared
+
+        async def look(outpoint: Outpoint) -> Declared:
+            asked.append(outpoint in r["taker"].locked())
+            return await declared(outpoint)
+
+        world.purse.declared = look  # type: ignore[method-assign]
+        await r.funded(await r.take())
+        assert asked
+        assert all(asked)
 
 
 async def test_a_buyer_who_has_not_paid_completes_what_only_returns_his_deposit() -> None:
@@ -213,11 +262,7 @@ async def test_a_buyer_who_has_not_paid_completes_what_only_returns_his_deposit(
         raw = verdict(r, trade_id, verdict_split(contract, contract.dep_b))
         await r.stop("maker")
         assert (await send(r, arbiter, "taker", trade_id, K.VERDICT, raw))[0] == APPLIED
-
-        async def out() -> None:
-            assert r.mempool()
-
-        await r.eventually(out)
+        await payout(r)
 
 
 async def test_a_seller_who_has_the_money_completes_nothing_above_release() -> None:
