@@ -93,13 +93,19 @@ def _keep_examples(command: click.Command) -> click.Command:
 
 def _usage(error: click.ClickException, as_json: bool) -> int:
     """Show a mistake in the words of the command line; return the exit code."""
+    parameter = getattr(error, "param", None)
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is not None:
+        message += f" Try `{context.command_path} --help`."
     if as_json:
         import json
 
-        body = {"code": "usage", "field": "", "message": error.format_message()}
+        field = getattr(parameter, "name", None) or getattr(error, "option_name", "")
+        body = {"code": "usage", "field": field, "message": message}
         click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
     else:
-        error.show()
+        click.secho(f"error: {message}", fg="red", err=True)
     return error.exit_code
 
 

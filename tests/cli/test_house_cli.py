@@ -182,7 +182,7 @@ def test_init_shows_the_words_once_and_keeps_files_private(tmp_path, passfile):
     [
         (["--network", "main"], 78, "network"),
         (["--network", "signet"], 78, "network"),
-        (["--network", "moon"], 2, ""),
+        (["--network", "moon"], 2, "network"),
         (["--electrum", "nonsense"], 78, "electrum"),
         (["--listen", "127.0.0.1:5"], 78, "listen"),
         (["--bootstrap", "/ip4/127.0.0.1/tcp/1"], 78, "bootstrap"),

@@ -1,5 +1,6 @@
 """What people read: 80 columns, whole commands, dates by the chain's clock, units they gave."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -159,3 +160,13 @@ def test_no_keystore_is_made_whose_words_could_not_be_shown(tmp_path: Path) -> N
     assert (refused.exit_code, refused.stdout) == (74, "")
     (data / "config.new").rmdir()
     assert run(*words).exit_code == 0
+
+
+def test_a_slip_of_the_fingers_is_one_line_that_names_the_field_and_the_help() -> None:
+    words = ("dispute", "open", "abcd")
+    told = run(*words)
+    assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert told.stderr.startswith("error: Missing option '--statement'. Try `")
+    assert "dispute open --help" in told.stderr
+    error = json.loads(run(*words, "--json").stderr)["error"]
+    assert (error["code"], error["field"]) == ("usage", "statement")
