@@ -4,6 +4,8 @@ Upstream (kademlia 2.2.3) flushes to 2**160, misses a bucket's upper bound, walk
 left and right instead of by XOR distance, pings through asyncio and reads the machine's
 clock. Here a bucket splits only while our own id lies in it (the paper's section 2.4, b = 1),
 so the table is at most k contacts for each distance, and whoever is in it has answered us.
+Of one subnet two contacts enter a bucket and ten the table (`dht.subnets`): ids can be
+ground, addresses in many subnets cost money.
 
 kademlia's `Node` carries (id, ip, port); here `id` is the DHT id, `ip` the node id (the key
 itself) and `port` the tuple of addresses.
@@ -21,6 +23,8 @@ from p2pnode.base.identity import dht_id
 
 ID_BITS: Final = 256
 REFRESH_AFTER: Final = 3600.0  # seconds without news of a bucket
+MAX_PER_BUCKET: Final = 2  # contacts of one subnet
+MAX_PER_TABLE: Final = 10
 
 
 def node_of(peer: Peer) -> Node:
@@ -62,6 +66,7 @@ class Table(RoutingTable):  # type: ignore[misc]
 
     def __init__(self, own: bytes, k: int, monotonic: Callable[[], float]) -> None:
         self.monotonic = monotonic
+        self._groups: dict[bytes, str] = {}  # DHT id -> the subnet it answered from
         super().__init__(None, k, node_of(Peer(own, ())))
 
     def flush(self) -> None:
@@ -75,15 +80,17 @@ class Table(RoutingTable):  # type: ignore[misc]
                 return index
         raise AssertionError("unreachable: ids have 256 bits")
 
-    def welcome(self, peer: Peer) -> Peer | None:
-        """Add a peer that has answered us; it is news even if it was known.
+    def welcome(self, peer: Peer, group: str | None = None) -> Peer | None:
+        """Add a peer that has answered us from `group`; it is news even if it was known.
 
         Returns the peer to ask whether it still lives if the bucket is full: if it does
-        not, `drop` it and the newcomer moves up.
+        not, `drop` it and the newcomer moves up. A peer of a crowded subnet stays out.
         """
         node = node_of(peer)
-        if node.id == self.node.id:
+        if node.id == self.node.id or self._crowded(node, group):
             return None
+        if group is not None:
+            self._groups[node.id] = group
         while True:
             index = self.get_bucket_for(node)
             bucket = self.buckets[index]
@@ -95,6 +102,21 @@ class Table(RoutingTable):  # type: ignore[misc]
                 return peer_of(bucket.head())
             bucket.replacement_nodes.pop(node.id, None)
             self.split_bucket(index)
+
+    def _crowded(self, node: Node, group: str | None) -> bool:
+        """Tell whether a newcomer's subnet has its share of the table already."""
+        bucket = self.buckets[self.get_bucket_for(node)]
+        if group is None or node.id in bucket.nodes:
+            return False
+        self._groups = {i: g for i, g in self._groups.items() if self._holds(i)}
+        same = [i for i, g in self._groups.items() if g == group and i != node.id]
+        low, high = bucket.range
+        here = sum(low <= int.from_bytes(i, "big") <= high for i in same)
+        return here >= MAX_PER_BUCKET or len(same) >= MAX_PER_TABLE
+
+    def _holds(self, dht_id: bytes) -> bool:
+        bucket = self.buckets[self.get_bucket_for(Node(dht_id))]
+        return dht_id in bucket.nodes or dht_id in bucket.replacement_nodes
 
     def wants(self, node_id: bytes) -> bool:
         """Tell whether a newcomer would be of use: as a contact, or as the next in line."""
@@ -117,9 +139,8 @@ class Table(RoutingTable):  # type: ignore[misc]
         """Return the k contacts nearest to `node`, which is left out itself if it is one."""
         skip = {node.id} | ({exclude.id} if exclude else set())
         everyone = (n for b in self.buckets for n in b.nodes.values() if n.id not in skip)
-        return heapq.nsmallest(
-            k or self.ksize, everyone, key=lambda contact: contact.distance_to(node)
-        )
+        target = node.long_id
+        return heapq.nsmallest(k or self.ksize, everyone, key=lambda n: n.long_id ^ target)
 
     def __iter__(self) -> Iterator[Peer]:
         for bucket in self.buckets:
