@@ -13,6 +13,14 @@ class Buckets:
         self._rate, self._burst = rate, burst
         self._held: OrderedDict[object, tuple[float, float]] = OrderedDict()
 
+    def take(self, name: object, now: float) -> bool:
+        """Spend a token if there is one; tell whether there was."""
+        tokens, counted = self._held.get(name, (self._burst, now))
+        if tokens + (now - counted) * self._rate < 1:
+            return False
+        self.spend(name, now)
+        return True
+
     def spend(self, name: object, now: float) -> float:
         """Spend a token; return how many seconds to wait until it is earned."""
         tokens, counted = self._held.get(name, (self._burst, now))

@@ -31,9 +31,13 @@ LIBRARY_FAULTS: Final = (
 class Libp2pChannel:
     """Frames of at most `limit` bytes to and from one authenticated peer."""
 
-    def __init__(self, stream: YamuxStream, peer: bytes, limit: int) -> None:
+    def __init__(
+        self, stream: YamuxStream, peer: bytes, limit: int, host: str = "", addr: str = ""
+    ) -> None:
         self._stream = stream
         self._peer = peer
+        self._host = host
+        self._addr = addr
         self._limit = limit
         self._sending = trio.Lock()
         self._frames, self._inbox = trio.open_memory_channel[bytes](0)
@@ -45,6 +49,16 @@ class Libp2pChannel:
     def peer(self) -> bytes:
         """Return the node id that the handshake proved."""
         return self._peer
+
+    @property
+    def host(self) -> str:
+        """Return the IP address the peer speaks from."""
+        return self._host
+
+    @property
+    def addr(self) -> str:
+        """Return the multiaddr we dialled, empty if the peer dialled us."""
+        return self._addr
 
     async def pump(self) -> None:
         """Read frames until the stream ends; run by the connection, once."""

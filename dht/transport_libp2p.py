@@ -2,14 +2,13 @@
 
 One listener, any number of connections, many streams on each; every task lives in the
 nursery of `open_streams`. Whatever a stranger's bytes make the library raise ends his own
-connection and nothing else: `_supervised` is this room's one supervisor.
+connection and nothing else: `_supervised` is this room's one supervisor. Who may knock at
+all is decided by `dht.admission` and by the bans, before a handshake costs anything.
 
 Only this module's family (`dht.transport_*`) imports libp2p, which takes most of a second.
 """
 
 import logging
-import socket
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,9 +19,13 @@ from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 
 from dht import endpoint
+from dht.admission import Door, Guest, Limits
+from dht.subnets import Subnets
+from dht.tally import Tally
 from dht.transport_channel import Libp2pChannel
+from dht.transport_listen import bind, text_of
 from dht.transport_secure import NEGOTIATE_DEADLINE, Connection, Handshake
-from p2pnode.base.errors import InvalidRecord, Misconfigured, NodeError, PeerFault, Unreachable
+from p2pnode.base.errors import NodeError, PeerFault, Unreachable
 from p2pnode.base.identity import Identity
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Channel, Handler
@@ -32,30 +35,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DIAL_DEADLINE: Final = 4.0  # seconds an address, handshake included
+DIAL_DEADLINE: Final = 4.0  # seconds for all addresses of a peer, tried at once
 OPEN_DEADLINE: Final = 8.0  # seconds for `open` in all
 INBOUND_DEADLINE: Final = 5.0  # seconds for a stranger's handshake
-MAX_INBOUND: Final = 512  # connections others have made to us
-MAX_INBOUND_PER_ADDRESS: Final = 32  # of them from one address (loopback is exempt)
-MAX_HANDSHAKES: Final = 32  # under way at a time: each costs some 8 ms of a core
-MAX_OUTBOUND: Final = 512
-MAX_PER_PEER: Final = 8
+
+Barred = Callable[[bytes, str], str]  # node id (empty: not known yet), host -> why, or ""
+RawHandler = Callable[[Connection, Any], Awaitable[None]]  # a stream without our framing
 
 
 class Libp2pStreams:
     """The `Streams` port over libp2p's TCP, Noise and Yamux."""
 
-    def __init__(self, identity: Identity, network: Network, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        network: Network,
+        nursery: trio.Nursery,
+        *,
+        limits: Limits,
+        subnets: Subnets,
+    ) -> None:
         self.node_id = identity.node_id
+        self.tally = Tally()
         self._handshake = Handshake(identity, network)
         self._nursery = nursery
+        self._limits = limits
+        self._door = Door(limits, subnets)
+        self._barred: Barred = lambda _peer, _host: ""
         self._addrs: tuple[str, ...] = ()
         self._served: dict[str, tuple[Handler, int]] = {}
+        self._raw: dict[str, RawHandler] = {}
         self._protocols = Multiselect()
         self._connections: dict[bytes, list[Connection]] = {}
         self._dialling: dict[bytes, trio.Lock] = {}
-        self._inbound: Counter[str] = Counter()
-        self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
         self._outbound = 0
 
     def addrs(self) -> tuple[str, ...]:
@@ -66,22 +78,54 @@ class Libp2pStreams:
         """Return the node ids that a live connection leads to."""
         return tuple(self._connections)
 
+    def protocols(self) -> tuple[str, ...]:
+        """Return the protocol ids that a stream may be opened for."""
+        return (*self._raw, *self._served)
+
+    def inbound(self) -> int:
+        """Return how many connections others have made to us."""
+        return len(self._door)
+
     def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
         """Answer inbound streams of `protocol` with `handler`, one task each."""
         self._served[protocol] = (handler, limit)
         self._protocols.add_handler(protocol, None)
 
+    def serve_raw(self, protocol: str, handler: RawHandler) -> None:
+        """Answer inbound streams of a protocol that has framing of its own."""
+        self._raw[protocol] = handler
+        self._protocols.add_handler(protocol, None)
+
+    def refuse(self, barred: Barred) -> None:
+        """Close whoever `barred` names a reason for: by address at once, by key once proved."""
+        self._barred = barred
+
+    def close_barred(self) -> None:
+        """Close the connections of those who have been barred since they came."""
+        for held in list(self._connections.values()):
+            for connection in held.copy():
+                if self._barred(connection.peer, connection.host):
+                    connection.kill()
+
+    # ------------------------------------------------------------------ outbound
+
     async def open(
-        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int
+        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, anew: bool = False
     ) -> Channel:
-        """Dial and open a stream with frames of at most `limit` bytes. Raises Unreachable."""
+        """Open a stream with frames of at most `limit` bytes, dialling if need be.
+
+        With `anew` a connection of our own is made at one of `addrs`, whatever is open.
+        Raises Unreachable.
+        """
         if peer == self.node_id:
             raise Unreachable("the peer is this node itself")
+        if why := self._barred(peer, ""):
+            raise Unreachable(f"{peer.hex()[:16]}: is banned: {why}")
         try:
             with trio.fail_after(OPEN_DEADLINE):
-                channel = await self._on_live(peer, protocol, limit)
+                channel = None if anew else await self._on_live(peer, protocol, limit)
                 if channel is None:
-                    connection = await self._dial(peer, addrs)
+                    connection = await self._dial(peer, addrs, anew=anew)
                     channel = await connection.open(protocol, limit)
                 return channel
         except trio.TooSlowError:
@@ -98,34 +142,50 @@ class Libp2pStreams:
                 self._forget(connection)  # its watch ends it, unless its peer was only slow
         return None
 
-    async def _dial(self, peer: bytes, addrs: Sequence[str]) -> Connection:
+    async def _dial(self, peer: bytes, addrs: Sequence[str], *, anew: bool) -> Connection:
         lock = self._dialling.setdefault(peer, trio.Lock())
         try:
             async with lock:
-                if live := self._connections.get(peer):  # made while we waited for the lock
+                live = [c for c in self._connections.get(peer, []) if not anew or c.addr in addrs]
+                if live:  # made while we waited for the lock
                     return live[-1]
-                if self._outbound >= MAX_OUTBOUND:
+                if self._outbound >= self._limits.outbound:
                     raise Unreachable("too many connections are open")
-                for addr in addrs[: endpoint.MAX_ADDRS]:
-                    made: list[Connection] = []
-                    with trio.move_on_after(DIAL_DEADLINE):
-                        await self._supervised("dial", partial(self._dial_one, peer, addr, made))
-                    if made:
-                        return made[0]
+                made = await self._race(peer, addrs[: endpoint.MAX_ADDRS])
         finally:
             if not lock.locked():
                 self._dialling.pop(peer, None)
-        raise Unreachable(f"{peer.hex()[:16]}: no address of it answered")
+        if not made:
+            raise Unreachable(f"{peer.hex()[:16]}: no address of it answered")
+        return made[0]
+
+    async def _race(self, peer: bytes, addrs: Sequence[str]) -> list[Connection]:
+        """Dial all addresses at once; the first that leads to the peer wins."""
+        made: list[Connection] = []
+        with trio.move_on_after(DIAL_DEADLINE):
+            async with trio.open_nursery() as race:
+
+                async def dial(addr: str) -> None:
+                    await self._supervised("dial", partial(self._dial_one, peer, addr, made))
+                    if made:
+                        race.cancel_scope.cancel()
+
+                for addr in addrs:
+                    race.start_soon(dial, addr)
+        return made
 
     async def _dial_one(self, peer: bytes, addr: str, made: list[Connection]) -> None:
         host, port, _ = endpoint.parse("addr", addr)
         tcp = await trio.open_tcp_stream(host, port)
+        connection = None
         try:
-            connection = await self._handshake.secure(tcp, peer)
-            await self._nursery.start(self._keep, connection, True)
+            connection = await self._handshake.secure(tcp, peer, addr)
+            if made:
+                return  # another address was faster
             made.append(connection)
+            await self._nursery.start(self._keep, connection, True)
         finally:
-            if not made:
+            if connection is None or connection not in made:
                 tcp.socket.close()
 
     async def _keep(
@@ -136,12 +196,13 @@ class Libp2pStreams:
     ) -> None:
         """Hold a connection in the table for as long as it lives."""
         held = self._connections.setdefault(connection.peer, [])
-        if len(held) >= MAX_PER_PEER:
+        if len(held) >= self._limits.per_peer:
             self._forget(oldest := held[0])
             oldest.kill()
             held = self._connections.setdefault(connection.peer, [])
         held.append(connection)
         self._outbound += outbound
+        self.tally.add("connections_out" if outbound else "connections_in")
         try:
             await self._supervised(
                 "connection", partial(connection.run, self._accept, task_status=task_status)
@@ -161,31 +222,38 @@ class Libp2pStreams:
 
     def listen(self, listeners: Sequence[trio.SocketListener], announce: Sequence[str]) -> None:
         """Accept on bound listeners; `announce` replaces their addresses for others."""
-        bound = [_text_of(listener.socket) for listener in listeners]
+        bound = [text_of(listener.socket) for listener in listeners]
         self._addrs = tuple(announce or bound)[: endpoint.MAX_ADDRS]
         if listeners:
             self._nursery.start_soon(trio.serve_listeners, self._inbound_tcp, listeners)
 
     async def _inbound_tcp(self, tcp: trio.SocketStream) -> None:
         try:
-            address = str(tcp.socket.getpeername()[0])
+            guest = Guest(str(tcp.socket.getpeername()[0]), tcp.socket.close)
         except OSError:
             return  # gone before we looked
-        crowded = self._inbound[address] >= MAX_INBOUND_PER_ADDRESS
-        if self._inbound.total() >= MAX_INBOUND or (crowded and not _loopback(address)):
+        if self._barred(b"", guest.host):
+            self.tally.add("connections_barred")
             return
-        self._inbound[address] += 1
+        leaver = self._door.admit(guest, trio.current_time())
+        if leaver is not None:
+            self.tally.add("connections_refused")
+            leaver.close()
+        if leaver is guest:
+            return
         try:
             made: list[Connection] = []
             with trio.move_on_after(INBOUND_DEADLINE):
-                async with self._handshakes:
-                    await self._supervised("handshake", partial(self._greet, tcp, made))
-            if made:
+                await self._supervised("handshake", partial(self._greet, tcp, made))
+            if not made:
+                self.tally.add("handshakes_failed")
+            elif self._barred(made[0].peer, guest.host):
+                self.tally.add("connections_barred")
+            else:
+                guest.known = True
                 await self._keep(made[0], False)
         finally:
-            self._inbound[address] -= 1
-            if not self._inbound[address]:
-                del self._inbound[address]
+            self._door.leave(guest)
 
     async def _greet(self, tcp: trio.SocketStream, made: list[Connection]) -> None:
         made.append(await self._handshake.secure(tcp, None))
@@ -195,22 +263,25 @@ class Libp2pStreams:
         await self._supervised("stream", partial(self._negotiate, connection, stream))
 
     async def _negotiate(self, connection: Connection, stream: Any) -> None:
-        channel = None
+        job: Callable[[], Awaitable[None]] | None = None
         try:
             with trio.move_on_after(NEGOTIATE_DEADLINE):
                 protocol, _ = await self._protocols.negotiate(MultiselectCommunicator(stream))
-                if protocol in self._served:
+                if protocol in self._raw:
+                    job = partial(self._raw[protocol], connection, stream)
+                elif protocol in self._served:
                     handler, limit = self._served[protocol]
-                    channel = connection.channel(stream, limit)
+                    job = partial(self._handle, handler, connection.channel(stream, limit))
         finally:
-            if channel is None:
+            if job is None:
+                self.tally.add("streams_unknown")
                 await Libp2pChannel(stream, connection.peer, 1).reset()
-        if channel is not None:
-            self._nursery.start_soon(self._handle, handler, channel)
+        if job is not None:
+            self._nursery.start_soon(self._supervised, "handler", job)
 
     async def _handle(self, handler: Handler, channel: Libp2pChannel) -> None:
         try:
-            await self._supervised("handler", partial(handler, channel))
+            await handler(channel)
         finally:
             await channel.close()
 
@@ -233,44 +304,6 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-async def _bind(addrs: Sequence[str]) -> list[trio.SocketListener]:
-    """Return listening sockets. Raises Misconfigured."""
-    listeners: list[trio.SocketListener] = []
-    for addr in addrs:
-        try:
-            host, port, _ = endpoint.parse("listen", addr)
-            listeners += await trio.open_tcp_listeners(port, host=host)
-        except (InvalidRecord, OSError) as error:
-            for listener in listeners:
-                listener.socket.close()
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise Misconfigured(f"listen: {addr[:128]}: {why}", field="listen") from None
-    return listeners
-
-
-def _loopback(address: str) -> bool:
-    return address.startswith("127.") or address == "::1"
-
-
-def _text_of(listening: Any) -> str:
-    host, port = listening.getsockname()[:2]
-    kind = "ip6" if listening.family == socket.AF_INET6 else "ip4"
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        host = _outward(listening.family, host)
-    return f"/{kind}/{host}/tcp/{port}"
-
-
-def _outward(family: int, anywhere: str) -> str:
-    """Return our address on the way out (no packet is sent), or loopback without a way."""
-    probe = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
-    with socket.socket(family, socket.SOCK_DGRAM) as asking:
-        try:
-            asking.connect((probe, 9))
-        except OSError:
-            return "::1" if anywhere == "::" else "127.0.0.1"
-        return str(asking.getsockname()[0])
-
-
 @asynccontextmanager
 async def open_streams(
     identity: Identity,
@@ -278,15 +311,23 @@ async def open_streams(
     *,
     listen: Sequence[str] = (),
     announce: Sequence[str] = (),
+    limits: Limits | None = None,
+    subnets: Subnets | None = None,
 ) -> AsyncIterator[Libp2pStreams]:
     """Run the transport inside the block; all of its tasks and sockets end with it.
 
     `announce` replaces the addresses told to others (behind a port forward). Raises
     Misconfigured if an address cannot be listened on.
     """
-    listeners = await _bind(listen)
+    listeners = await bind(listen)
     async with trio.open_nursery() as nursery:
-        streams = Libp2pStreams(identity, network, nursery)
+        streams = Libp2pStreams(
+            identity,
+            network,
+            nursery,
+            limits=limits or Limits(),
+            subnets=subnets or Subnets(),
+        )
         streams.listen(listeners, announce)
         try:
             yield streams

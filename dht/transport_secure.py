@@ -89,8 +89,10 @@ class _BoundedYamux(yamux.Yamux):  # type: ignore[misc]
 class Connection:
     """A live connection; `run` owns its tasks and ends them all."""
 
-    def __init__(self, socket: _Socket, muxed: Any, peer: bytes) -> None:
+    def __init__(self, socket: _Socket, muxed: Any, peer: bytes, host: str, addr: str) -> None:
         self.peer = peer
+        self.host = host  # the IP address at the other end
+        self.addr = addr  # the multiaddr we dialled, empty if the peer dialled us
         self._socket = socket
         self._muxed = muxed
         self._nursery: trio.Nursery | None = None
@@ -135,7 +137,7 @@ class Connection:
 
     def channel(self, stream: Any, limit: int) -> Libp2pChannel:
         """Return a framed channel on a negotiated stream. Raises Unreachable."""
-        channel = Libp2pChannel(stream, self.peer, limit)
+        channel = Libp2pChannel(stream, self.peer, limit, self.host, self.addr)
         if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             raise Unreachable("the connection to the peer has ended")
         self._nursery.start_soon(channel.pump)
@@ -173,12 +175,14 @@ class Handshake:
         self._muxers = GenericMultistreamSelector()
         self._muxers.add_handler(TProtocol(yamux.PROTOCOL_ID), None)
 
-    async def secure(self, tcp: trio.SocketStream, peer: bytes | None) -> Connection:
-        """Run the handshake; `peer` is whom we dialled, None if he dialled us.
+    async def secure(
+        self, tcp: trio.SocketStream, peer: bytes | None, addr: str = ""
+    ) -> Connection:
+        """Run the handshake; `peer` is whom we dialled at `addr`, None if he dialled us.
 
         Raises PeerFault for an unfit key, and whatever the library raises on garbage.
         """
-        socket = _Socket(tcp)
+        socket, host = _Socket(tcp), str(tcp.socket.getpeername()[0])
         raw = RawConnection(socket, peer is not None)
         expected = None if peer is None else ID(peer_id_bytes(peer))
         secured = await self._upgrader.upgrade_security(raw, peer is not None, expected)
@@ -191,4 +195,4 @@ class Handshake:
         await self._muxers.select(secured, peer is not None)
         socket.allowance = float("inf")
         muxed = _BoundedYamux(secured, secured.get_remote_peer(), peer is not None)
-        return Connection(socket, muxed, node_id)
+        return Connection(socket, muxed, node_id, host, addr)

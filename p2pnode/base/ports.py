@@ -34,6 +34,16 @@ class Channel(Protocol):
         """Return the node id that the handshake proved."""
         ...
 
+    @property
+    def host(self) -> str:
+        """Return the IP address the peer speaks from, empty if it has none."""
+        ...
+
+    @property
+    def addr(self) -> str:
+        """Return the multiaddr we dialled, empty if the peer dialled us."""
+        ...
+
     async def send(self, payload: bytes) -> None:
         """Send one frame. Raises Unreachable if the stream has ended."""
         ...
@@ -63,9 +73,13 @@ class Streams(Protocol):
         ...
 
     async def open(
-        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int
+        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, anew: bool = False
     ) -> Channel:
-        """Dial and open a stream with frames of at most `limit` bytes. Raises Unreachable."""
+        """Open a stream with frames of at most `limit` bytes, dialling if need be.
+
+        With `anew` a connection of our own is made at one of `addrs`, whatever is open: it
+        proves that the peer can be reached there. Raises Unreachable.
+        """
         ...
 
     def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
