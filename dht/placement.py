@@ -7,13 +7,13 @@ goes on meanwhile and the record reaches exactly the k closest that live, at mos
 others beside them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from dht.endpoint import Peer
 from dht.keys import distance
-from dht.lookup import Lookup, Question
+from dht.lookup import Lookup, Question, Wait
 from p2pnode.base.identity import dht_id
 
 EVERYWHERE: Final = 1 << 256
@@ -46,70 +46,63 @@ class Placement:
         """Tell whether each of the k closest that live has the record or has refused it."""
         if not self._lookup.done:
             return False
-        return all(self._stored.get(node_id) is not None for node_id in self._targets())
+        return all(self._stored.get(peer.node_id) is not None for peer in self._board()[0])
 
     @property
     def settled(self) -> bool:
         """Tell whether a majority of the k closest known holds the record now."""
-        closest = self._targets()
-        held = sum(self._stored.get(node_id) is True for node_id in closest)
         if not self._lookup.converged:
             return False
-        return held + self._own_holds > (len(closest) + self._own_counts) // 2
+        targets, own = self._board()
+        held = sum(self._stored.get(peer.node_id) is True for peer in targets)
+        return held + (own and self._own_held) > (len(targets) + own) // 2
 
     @property
     def closest(self) -> int:
         """Return how many nodes are the k closest: fewer than k in a small network."""
-        return len(self._targets()) + self._own_counts
+        targets, own = self._board()
+        return len(targets) + own
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether this node is one of the k closest, and so holds the record itself."""
+        return self._board()[1]
 
     def holders(self) -> list[bytes]:
         """Return who of the others holds the record now."""
         return [node_id for node_id, held in self._stored.items() if held]
 
-    @property
-    def _own_counts(self) -> bool:
-        if self._own is None:
-            return False
-        others = [self._lookup.distance_of(p.node_id) for p in self._lookup.shortlist()]
-        return len(others) < self._lookup.k or self._own < others[-1]
-
-    @property
-    def _own_holds(self) -> bool:
-        return self._own_held and self._own_counts
-
-    @property
-    def keeps(self) -> bool:
-        """Tell whether this node is one of the k closest, and so holds the record itself."""
-        return self._own_counts
-
-    def ask(self, now: float, wait: Callable[[bytes], float]) -> list[Question]:
+    def ask(self, now: float, wait: Wait) -> list[Question]:
         """Return whom to ask now, and whether with the record."""
-        asked = []
-        for question in self._lookup.ask(now, wait):
-            node_id = question.peer.node_id
-            if self._lookup.distance_of(node_id) <= self._near or (
-                self._lookup.converged and node_id in self._targets()
-            ):
-                self._stored[node_id] = None
-                question = replace(question, store=True)
-            asked.append(question)
-        if self._lookup.converged:
-            asked += self._left()
-        return asked
+        asked = self._lookup.ask(now, wait)
+        if not self._lookup.converged and not self._lookup.done:
+            return [self._give(q) if self._surely(q.peer.node_id) else q for q in asked]
+        targets = {peer.node_id: peer for peer in self._board()[0]}
+        given = [
+            self._give(q) if q.peer.node_id in targets or self._surely(q.peer.node_id) else q
+            for q in asked
+        ]
+        for peer in self._lookup.closest():  # who was only asked the way so far
+            if peer.node_id in targets and peer.node_id not in self._stored:
+                given.append(self._give(Question(peer, 0)))
+        return given
 
-    def _left(self) -> list[Question]:
-        """Give the record to the closest that were only asked the way."""
-        left = []
-        answered = {peer.node_id for peer in self._lookup.closest()}
-        for peer in self._lookup.shortlist()[: self._lookup.k - self._own_counts]:
-            if peer.node_id in answered and peer.node_id not in self._stored:
-                self._stored[peer.node_id] = None
-                left.append(Question(peer, 0, store=True))
-        return left
+    def _give(self, question: Question) -> Question:
+        self._stored[question.peer.node_id] = None
+        return replace(question, store=True)
 
-    def _targets(self) -> list[bytes]:
-        nearest = self._lookup.shortlist()[: self._lookup.k - self._own_counts]
-        return [peer.node_id for peer in nearest]
+    def _surely(self, node_id: bytes) -> bool:
+        """Tell whether a peer is so near that it need not be asked the way first."""
+        return self._lookup.distance_of(node_id) <= self._near
+
+    def _board(self) -> tuple[list[Peer], bool]:
+        """Return the closest as far as known, and whether we are one of the k ourselves."""
+        nearest = self._lookup.shortlist()
+        own = self._own is not None and (
+            len(nearest) < self._lookup.k
+            or self._own < self._lookup.distance_of(nearest[-1].node_id)
+        )
+        return nearest[: self._lookup.k - own], own
 
     def wake_at(self) -> float:
         """Return when `ask` may have more without an answer."""

@@ -11,7 +11,6 @@ kademlia's `Node` carries (id, ip, port); here `id` is the DHT id, `ip` the node
 itself) and `port` the tuple of addresses.
 """
 
-import heapq
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -67,10 +66,12 @@ class Table(RoutingTable):  # type: ignore[misc]
     def __init__(self, own: bytes, k: int, monotonic: Callable[[], float]) -> None:
         self.monotonic = monotonic
         self._groups: dict[bytes, str] = {}  # DHT id -> the subnet it answered from
+        self._prune_at = k
         super().__init__(None, k, node_of(Peer(own, ())))
 
     def flush(self) -> None:
         """Forget everything."""
+        self._groups.clear()
         self.buckets = [Bucket(0, 2**ID_BITS - 1, self.ksize, self.monotonic)]
 
     def get_bucket_for(self, node: Node) -> int:
@@ -89,6 +90,8 @@ class Table(RoutingTable):  # type: ignore[misc]
         node = node_of(peer)
         if node.id == self.node.id or self._crowded(node, group):
             return None
+        self._prune()
+        self._groups.pop(node.id, None)
         if group is not None:
             self._groups[node.id] = group
         while True:
@@ -108,11 +111,18 @@ class Table(RoutingTable):  # type: ignore[misc]
         bucket = self.buckets[self.get_bucket_for(node)]
         if group is None or node.id in bucket.nodes:
             return False
-        self._groups = {i: g for i, g in self._groups.items() if self._holds(i)}
-        same = [i for i, g in self._groups.items() if g == group and i != node.id]
+        same = [
+            i for i, g in self._groups.items() if g == group and self._holds(i) and i != node.id
+        ]
         low, high = bucket.range
         here = sum(low <= int.from_bytes(i, "big") <= high for i in same)
         return here >= MAX_PER_BUCKET or len(same) >= MAX_PER_TABLE
+
+    def _prune(self) -> None:
+        """Forget the subnets of whoever has left, once they may be the most."""
+        if len(self._groups) > self._prune_at:
+            self._groups = {i: g for i, g in self._groups.items() if self._holds(i)}
+            self._prune_at = 2 * len(self._groups) + self.ksize
 
     def _holds(self, dht_id: bytes) -> bool:
         bucket = self.buckets[self.get_bucket_for(Node(dht_id))]
@@ -137,10 +147,16 @@ class Table(RoutingTable):  # type: ignore[misc]
         self, node: Node, k: int | None = None, exclude: Node | None = None
     ) -> list[Node]:
         """Return the k contacts nearest to `node`, which is left out itself if it is one."""
-        skip = {node.id} | ({exclude.id} if exclude else set())
-        everyone = (n for b in self.buckets for n in b.nodes.values() if n.id not in skip)
-        target = node.long_id
-        return heapq.nsmallest(k or self.ksize, everyone, key=lambda n: n.long_id ^ target)
+        skip = {node.id, exclude.id} if exclude else {node.id}
+        target, count = node.long_id, k or self.ksize
+        found: list[Node] = []
+        # A bucket's range is aligned, so its ids are all nearer than those of the next one.
+        for bucket in sorted(self.buckets, key=lambda b: int(b.range[0]) ^ target):
+            here = [n for n in bucket.nodes.values() if n.id not in skip]
+            found += sorted(here, key=lambda n: int(n.long_id) ^ target)
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def __iter__(self) -> Iterator[Peer]:
         for bucket in self.buckets:
