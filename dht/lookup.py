@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from dht.endpoint import MAX_ADDRS, Peer
@@ -125,7 +125,7 @@ class Lookup:
     @property
     def converged(self) -> bool:
         """Tell whether the nearest known of every path have answered."""
-        return all(self._near(self._seats(path)[0]) for path in self._paths)
+        return all(map(self._near, self._paths))
 
     @property
     def depth(self) -> int:
@@ -150,7 +150,8 @@ class Lookup:
 
         Once the lookup is done whoever did not answer is left out: nobody will ask it.
         """
-        over, crowd = self.done, Counter[str]()
+        over = self.done
+        crowd: dict[str, int] = {}
         found = []
         for _, known in self._names:
             if known.state is not _State.ANSWERED and (over or known.state is _State.FAILED):
@@ -201,13 +202,16 @@ class Lookup:
 
         Late ones are among the k; the next in line, who take their seats, use the window.
         """
-        seats, horizon = self._seats(path)
-        near = self._near(seats)
         busy = sum(x.path == path.number and not x.wide for x in self._window)
-        for known in seats:
+        seats = self._seats(path)
+        first = list(islice(seats, self._alpha))
+        near = all(known.state is _State.ANSWERED for _, known in first)
+        if busy >= path.width and not near:
+            return
+        for rank, known in chain(first, seats):
             if known.state is _State.ANSWERED or known.state is _State.ASKED:
                 continue
-            wide = near and known.distance <= horizon
+            wide = near and rank < self.k
             if path.asked >= self._share or (busy >= path.width and not wide):
                 return
             busy += not wide
@@ -260,29 +264,27 @@ class Lookup:
 
     def _live(self, path: _Path) -> Iterator[_Known]:
         """Yield whom a path knows and has not lost, nearest first, three of a subnet at most."""
-        crowd: Counter[str] = Counter()
+        crowd: dict[str, int] = {}
         for _, known in path.names:
             if known.state is _State.FAILED and not self._open(path, known):
                 continue
             if known.group is None or not _crowded(known.group, crowd):
                 yield known
 
-    def _seats(self, path: _Path) -> tuple[list[_Known], int]:
-        """Return the k nearest that are not late, and how far k reach with the late ones."""
-        seats: list[_Known] = []
-        horizon = 0
-        for count, known in enumerate(self._live(path)):
-            if count < self.k:
-                horizon = known.distance
+    def _seats(self, path: _Path) -> Iterator[tuple[int, _Known]]:
+        """Yield the k nearest that are not late, each with its rank among all."""
+        count = 0
+        for rank, known in enumerate(self._live(path)):
             if known.state is not _State.LATE:
-                seats.append(known)
-                if len(seats) == self.k:
-                    break
-        return seats, horizon
+                yield rank, known
+                count += 1
+                if count == self.k:
+                    return
 
-    def _near(self, seats: list[_Known]) -> bool:
+    def _near(self, path: _Path) -> bool:
         """Tell whether the nearest that are not late have answered."""
-        return all(known.state is _State.ANSWERED for known in seats[: self._alpha])
+        first = islice(self._seats(path), self._alpha)
+        return all(known.state is _State.ANSWERED for _, known in first)
 
     def _path_done(self, path: _Path) -> bool:
         out = path.asked >= self._share
@@ -292,10 +294,10 @@ class Lookup:
         )
 
 
-def _crowded(group: str, crowd: Counter[str]) -> bool:
+def _crowded(group: str, crowd: dict[str, int]) -> bool:
     """Count one more of a subnet; tell whether it has its share already."""
-    crowd[group] += 1
-    return crowd[group] > MAX_PER_SUBNET
+    count = crowd[group] = crowd.get(group, 0) + 1
+    return count > MAX_PER_SUBNET
 
 
 def _joined(words: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:

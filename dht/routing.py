@@ -65,7 +65,7 @@ class Table(RoutingTable):  # type: ignore[misc]
 
     def __init__(self, own: bytes, k: int, monotonic: Callable[[], float]) -> None:
         self.monotonic = monotonic
-        self._groups: dict[bytes, str] = {}  # DHT id -> the subnet it answered from
+        self._groups: dict[str, set[bytes]] = {}  # subnet -> DHT ids that answered from it
         self._prune_at = k
         super().__init__(None, k, node_of(Peer(own, ())))
 
@@ -90,10 +90,9 @@ class Table(RoutingTable):  # type: ignore[misc]
         node = node_of(peer)
         if node.id == self.node.id or self._crowded(node, group):
             return None
-        self._prune()
-        self._groups.pop(node.id, None)
         if group is not None:
-            self._groups[node.id] = group
+            self._prune()
+            self._groups.setdefault(group, set()).add(node.id)
         while True:
             index = self.get_bucket_for(node)
             bucket = self.buckets[index]
@@ -111,9 +110,8 @@ class Table(RoutingTable):  # type: ignore[misc]
         bucket = self.buckets[self.get_bucket_for(node)]
         if group is None or node.id in bucket.nodes:
             return False
-        same = [
-            i for i, g in self._groups.items() if g == group and self._holds(i) and i != node.id
-        ]
+        same = {i for i in self._groups.get(group, ()) if i != node.id and self._holds(i)}
+        self._groups[group] = same
         low, high = bucket.range
         here = sum(low <= int.from_bytes(i, "big") <= high for i in same)
         return here >= MAX_PER_BUCKET or len(same) >= MAX_PER_TABLE
@@ -121,7 +119,8 @@ class Table(RoutingTable):  # type: ignore[misc]
     def _prune(self) -> None:
         """Forget the subnets of whoever has left, once they may be the most."""
         if len(self._groups) > self._prune_at:
-            self._groups = {i: g for i, g in self._groups.items() if self._holds(i)}
+            held = {g: {i for i in ids if self._holds(i)} for g, ids in self._groups.items()}
+            self._groups = {group: ids for group, ids in held.items() if ids}
             self._prune_at = 2 * len(self._groups) + self.ksize
 
     def _holds(self, dht_id: bytes) -> bool:

@@ -1,0 +1,402 @@
+"""A seeded simulation of the DHT's pure cores on virtual time: own event heap, no trio.
+
+Each node has a `Table`, `Rtts` and a store and drives `Lookup` and `Placement` as the shell
+does: soft and hard deadlines from measured times, one retry, eviction after both failed, and
+whoever answers our own call becomes a contact; a caller is asked back if the table wants it.
+Every ordered pair of nodes has one delay. A run is a function of its seed: `digest` proves it.
+"""
+
+import hashlib
+import heapq
+import random
+from dataclasses import dataclass
+
+from dht.endpoint import Peer, merge_peers
+from dht.lookup import Lookup
+from dht.placement import EVERYWHERE, Placement, reach
+from dht.records import Record, better, place
+from dht.routing import Table
+from dht.rtt import Rtts
+from p2pnode.base.identity import dht_id
+
+CHECK_AFTER = 60.0  # seconds without news before a full bucket's oldest is asked
+MAX_TRIES = 2  # of one question
+QUORUM = 3  # good answers that end a get
+FIND, VALUE, STORE, PING = "find_node", "find_value", "store", "ping"
+
+
+def same_group(peer):
+    """Return the /24 of a simulated peer's first address; nobody is exempt."""
+    return peer.addrs[0].rsplit(".", 1)[0] if peer.addrs else None
+
+
+def no_group(_peer):
+    return None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a lookup, get or put went. Times in virtual seconds."""
+
+    began: float
+    kind: str
+    found: tuple = ()  # the records of a get
+    first: float = 0.0  # until the first good answer, or until a majority held the record
+    took: float = 0.0  # until the lookup ended
+    asked: int = 0
+    hops: int = 0
+    messages: int = 0
+    closest: tuple = ()  # the node ids that answered, nearest first
+    over: bool = False
+
+
+class Call:
+    """One question to one peer, asked twice at the most."""
+
+    __slots__ = ("args", "callee", "caller", "deadline", "method", "node_id", "sent", "then", "tries")
+
+    def __init__(self, caller, node_id, callee, method, args, then):
+        self.caller, self.node_id, self.callee = caller, node_id, callee
+        self.method, self.args, self.then = method, args, then
+        self.tries = 0
+        self.deadline = self.sent = 0.0
+
+
+class Town:
+    """The nodes, the wires between them and the time."""
+
+    def __init__(self, seed, *, k=20, loss=0.0, delays=(0.010, 0.050), group_of=same_group, log=False):
+        self.seed, self.k, self.loss, self.group_of = seed, k, loss, group_of
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self.nodes = []
+        self.by_id = {}
+        self.events = self.messages = self.losses = self.timeouts = 0
+        self._least, self._spread = delays[0], (delays[1] - delays[0]) / 0xFFFF
+        self._heap = []
+        self._count = 0
+        self._log = hashlib.sha256() if log else None
+
+    def clock(self):
+        return self.now
+
+    def digest(self):
+        """Return the SHA-256 of everything that has happened, in order."""
+        return self._log.hexdigest()
+
+    def add(self, kind=None, *, node_id=None, addr=None):
+        """Add a node; it knows nobody yet."""
+        number = len(self.nodes)
+        addr = addr or f"/ip4/10.{number >> 8}.{number & 255}.1"
+        node_id = node_id or self.random.randbytes(32)
+        node = (kind or Node)(self, number, Peer(node_id, (addr + "/tcp/4001",)))
+        self.nodes.append(node)
+        self.by_id[node_id] = node
+        return node
+
+    def living(self):
+        return [node for node in self.nodes if node.alive]
+
+    def nearest(self, key, count, *, but=()):
+        """Return the live honest nodes nearest to a key: what a perfect lookup would find."""
+        number = int.from_bytes(key, "big")
+        alive = [n for n in self.nodes if n.alive and n.honest and n not in but]
+        return heapq.nsmallest(count, alive, key=lambda n: n.place ^ number)
+
+    # ------------------------------------------------------------------ time
+
+    def at(self, when, act, *args):
+        """Have `act(*args)` done at a time; what is due at once is done in the order told."""
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, act, args))
+
+    def run(self, until=float("inf")):
+        """Let time pass until `until`, or until nothing is left to happen."""
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            self.now, number, act, args = heapq.heappop(heap)
+            self.events += 1
+            if self._log is not None:
+                self._log.update(b"%d %.9f %s\n" % (number, self.now, act.__name__.encode()))
+            act(*args)
+        if until != float("inf"):
+            self.now = until
+
+    # ------------------------------------------------------------------ wires
+
+    def delay(self, one, other):
+        """Return the one-way delay of an ordered pair in seconds, always the same."""
+        mixed = (one.number * 0x9E3779B1 ^ other.number * 0x85EBCA77) * 0xC2B2AE3D
+        return self._least + self._spread * (mixed >> 7 & 0xFFFF)
+
+    def _lost(self):
+        if self.loss and self.random.random() < self.loss:
+            self.losses += 1
+            return True
+        return False
+
+    def send(self, call):
+        """Send a question; its caller hears the answer, or None after the last deadline."""
+        caller, callee = call.caller, call.callee
+        call.tries += 1
+        call.sent = self.now
+        call.deadline = self.now + caller.rtts.hard(call.node_id)
+        self.messages += 1
+        if self._log is not None:
+            self._log.update(b"%d %s %s\n" % (caller.number, call.method.encode(), call.node_id))
+        if callee is None or self._lost():
+            self.at(call.deadline, self._timeout, call)
+        else:
+            self.at(self.now + self.delay(caller, callee), self._deliver, call)
+
+    def _deliver(self, call):
+        callee = call.callee
+        if callee.alive:
+            callee.greeted(call.caller)
+            result = callee.serve(call.caller, call.method, call.args)
+            if result is not None:
+                self.messages += 1
+                back = self.now + self.delay(callee, call.caller)
+                if back <= call.deadline and not self._lost():
+                    self.at(back, self._arrive, call, result)
+                    return
+        self.at(call.deadline, self._timeout, call)
+
+    def _arrive(self, call, result):
+        caller = call.caller
+        if caller.alive:
+            caller.rtts.observe(call.node_id, self.now - call.sent)
+            caller.welcome(call.callee.peer)
+            call.then(result)
+
+    def _timeout(self, call):
+        self.timeouts += 1
+        caller = call.caller
+        if not caller.alive:
+            return
+        caller.rtts.late(call.node_id)
+        if call.tries < MAX_TRIES:
+            self.send(call)
+        else:
+            caller.lose(call.node_id)
+            call.then(None)
+
+
+class Node:
+    """An honest node."""
+
+    honest = True
+
+    def __init__(self, town, number, peer):
+        self.town, self.number, self.peer = town, number, peer
+        self.place = int.from_bytes(dht_id(peer.node_id), "big")
+        self.table = Table(peer.node_id, town.k, town.clock)
+        self.rtts = Rtts()
+        self.store = {}  # key -> (owner, id) -> record
+        self.alive = True
+        self.paths = 1
+        self.on_contact = None  # called with each new contact
+        self._callers = set()
+        self._meeting = set()
+        self._heard = {}
+
+    # ------------------------------------------------------------------ answering
+
+    def greeted(self, caller):
+        """Ask a new caller back if it may become a contact."""
+        node_id = caller.peer.node_id
+        if node_id not in self._callers:
+            self._callers.add(node_id)
+            if node_id not in self.table and self.table.wants(node_id):
+                self.meet(caller.peer)
+
+    def serve(self, caller, method, args):
+        """Return the answer to a question; None: silence."""
+        if method == PING:
+            return ()
+        named = self.named(args[0], caller)
+        if method == FIND:
+            return named
+        if method == VALUE:
+            return named, tuple(self.store.get(args[0], {}).values())
+        return named, self.keep(args[1])
+
+    def named(self, key, caller):
+        near = self.table.closest(key, self.town.k + 1)
+        return [peer for peer in near if peer.node_id != caller.peer.node_id][: self.town.k]
+
+    def keep(self, record):
+        held = self.store.setdefault(record.key, {})
+        old = held.get(place(record))
+        held[place(record)] = record if old is None else better(old, record)
+        return held[place(record)] is record
+
+    # ------------------------------------------------------------------ contacts
+
+    def welcome(self, peer):
+        new = self.on_contact and peer.node_id not in self.table
+        oldest = self.table.welcome(peer, self.town.group_of(peer))
+        self._heard[peer.node_id] = self.town.now
+        if oldest and self._heard.get(oldest.node_id, -CHECK_AFTER) + CHECK_AFTER <= self.town.now:
+            self.meet(oldest)
+        if new and peer.node_id in self.table:
+            self.on_contact(peer)
+
+    def lose(self, node_id):
+        self.table.drop(node_id)
+        self._callers.discard(node_id)
+
+    def meet(self, peer):
+        """Ask a peer whether it is there."""
+        if peer.node_id not in self._meeting:
+            self._meeting.add(peer.node_id)
+            self.call(peer, PING, (), lambda _: self._meeting.discard(peer.node_id))
+
+    # ------------------------------------------------------------------ asking
+
+    def call(self, peer, method, args, then):
+        """Ask a peer where we last reached it, else where it is said to be."""
+        callee = self.town.by_id.get(peer.node_id)
+        if callee is not None and peer.addrs != callee.peer.addrs:
+            known = Peer(peer.node_id, self.table.addrs_of(peer.node_id))
+            addrs = merge_peers([known, peer])[0].addrs
+            callee = callee if callee.peer.addrs[0] in addrs else None
+        self.town.send(Call(self, peer.node_id, callee, method, args, then))
+
+    def lookup(self, target, *, quorum=0, paths=None):
+        return Lookup(
+            target,
+            self.table.closest(target),
+            own=self.peer.node_id,
+            k=self.town.k,
+            paths=paths or self.paths,
+            quorum=quorum,
+            group_of=self.town.group_of,
+        )
+
+    def find(self, target, then=None):
+        """Look up the nodes nearest to a target."""
+        return Job(self, self.lookup(target), FIND, (target,), then).go()
+
+    def get(self, key, *, quorum=QUORUM, paths=None, then=None):
+        """Look up the records of a key."""
+        job = Job(self, self.lookup(key, quorum=quorum, paths=paths), VALUE, (key,), then)
+        job.take(0, self.store.get(key, {}).values())
+        return job.go()
+
+    def put(self, record, then=None):
+        """Store a record at the k nodes closest to its key."""
+        near = reach(self.peer.node_id, self.table.closest(dht_id(self.peer.node_id)), self.town.k)
+        own = self.place ^ int.from_bytes(record.key, "big")
+        core = Placement(self.lookup(record.key, paths=1), near, own, held=True)
+        job = Job(self, core, FIND, (record.key, record), then)
+        return job.go()
+
+    def refresh(self, older=0.0, then=None):
+        """Look up a random id in each bucket without news, one after the other."""
+        ranges = self.table.lonely(older)
+
+        def step(_=None):
+            if ranges:
+                low, high = ranges.pop()
+                number = low + self.town.random.getrandbits(256) % (high - low + 1)
+                self.find(number.to_bytes(32, "big"), step)
+            elif then:
+                then()
+
+        step()
+
+    def join(self, contacts, then=None):
+        """Enter the network through others."""
+        left = [len(contacts)]
+
+        def one(_):
+            left[0] -= 1
+            if not left[0]:
+                self.find(dht_id(self.peer.node_id), lambda _: self.refresh(then=then))
+
+        for peer in contacts:
+            self.call(peer, PING, (), one)
+
+
+class Job:
+    """Drives one core: asks whom it says, wakes it at soft deadlines, ends when it is done."""
+
+    def __init__(self, node, core, method, args, then):
+        self.node, self.town, self.core, self.method, self.args = node, node.town, core, method, args
+        self.outcome = Outcome(self.town.now, type(core).__name__ if method == FIND else method)
+        self._then = then
+        self._records = {}
+        self._wakes = EVERYWHERE
+
+    def go(self):
+        self._pump()
+        return self.outcome
+
+    def take(self, depth, records):
+        """Join records into what was found; tell whether there were any."""
+        for record in records:
+            old = self._records.get(place(record))
+            self._records[place(record)] = record if old is None else better(old, record)
+            if not self.outcome.first and not self.outcome.hops:
+                self.outcome.first, self.outcome.hops = self.town.now - self.outcome.began, depth
+        return bool(self._records) and bool(records)
+
+    def _pump(self):
+        outcome, core, town = self.outcome, self.core, self.town
+        if outcome.over or not self.node.alive:
+            return
+        for question in core.ask(town.now, self.node.rtts.soft):
+            self._ask(question)
+        if isinstance(core, Placement) and not outcome.first and core.settled:
+            outcome.first = town.now - outcome.began
+        if core.done:
+            self._end()
+            return
+        wake = core.wake_at()
+        if wake < self._wakes:
+            self._wakes = wake
+            town.at(wake, self._wake)
+
+    def _wake(self):
+        self._wakes = EVERYWHERE
+        self._pump()
+
+    def _ask(self, question):
+        node_id = question.peer.node_id
+        method = STORE if question.store else self.method
+
+        def heard(result):
+            self.outcome.messages += 2  # a lost one of them was sent as well
+            if self.outcome.over:
+                return
+            if result is None:
+                self.core.fail(node_id)
+            elif method == FIND:
+                self.core.answer(node_id, result)
+            elif method == VALUE:
+                good = self.take(question.depth, result[1])
+                self.core.answer(node_id, result[0], good=good)
+            else:
+                self.core.stored(node_id, result[0], held=result[1])
+            self._pump()
+
+        self.node.call(question.peer, method, self.args, heard)
+
+    def _end(self):
+        outcome = self.outcome
+        lookup = self.core._lookup if isinstance(self.core, Placement) else self.core
+        outcome.over, outcome.took = True, self.town.now - outcome.began
+        outcome.asked, outcome.closest = lookup.asked, tuple(p.node_id for p in lookup.closest())
+        outcome.found = tuple(self._records.values())
+        if self.method == FIND:
+            outcome.hops = lookup.depth
+        if isinstance(self.core, Placement) and self.core.keeps:
+            self.node.keep(self.args[1])
+        if self._then:
+            self._then(outcome)
+
+
+def note(town, key, owner, *, seq=1, text=b"x"):
+    """Return a record of the simulation, taken to be signed."""
+    return Record("note", key, owner.peer.node_id, b"", seq, 2**40, text)
