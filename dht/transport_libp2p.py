@@ -18,7 +18,7 @@ import trio
 from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 
-from dht import endpoint
+from dht import endpoint, transport_identify
 from dht.admission import Door, Guest, Limits
 from dht.subnets import Subnets
 from dht.tally import Tally
@@ -328,6 +328,7 @@ async def open_streams(
             limits=limits or Limits(),
             subnets=subnets or Subnets(),
         )
+        transport_identify.serve(streams)
         streams.listen(listeners, announce)
         try:
             yield streams
