@@ -4,6 +4,9 @@
     listen = "/ip4/127.0.0.1/tcp/0"
     electrum = "127.0.0.1:50001"
     bootstrap = ["/ip4/127.0.0.1/tcp/4001/p2p/12D3Koo…"]
+    mdns = "auto"                                   # on, off; auto: unless on loopback
+    metrics = "127.0.0.1:9464"                      # Prometheus; nobody asks without it
+    exempt_subnets = ["127.0.0.0/8", "::1/128"]     # no cap counts these addresses
 
 Read strictly: an unknown name, or a value of another form, is an error that names it.
 """
@@ -25,7 +28,14 @@ FILE: Final = "config.toml"
 MAX_FILE: Final = 64 * 1024
 MAX_BOOTSTRAP: Final = 64
 DEFAULT_LISTEN: Final = "/ip4/127.0.0.1/tcp/0"
-KNOWN: Final = ("network", "listen", "electrum", "bootstrap")
+MDNS: Final = ("auto", "on", "off")
+MAX_EXEMPT: Final = 16
+EXEMPT: Final = ("127.0.0.0/8", "::1/128")
+WIDEST: Final = {4: 8, 6: 7}  # bits that a network without caps names at least
+_TEXTS: Final = ("network", "listen", "electrum", "mdns", "metrics")
+_LISTS: Final = ("bootstrap", "exempt_subnets")
+KNOWN: Final = (*_TEXTS, *_LISTS)
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ENDPOINT: Final = re.compile(
     r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):(\d{1,5})", re.ASCII
 )
@@ -41,6 +51,9 @@ class Settings:
     listen: str = DEFAULT_LISTEN  # multiaddr; port 0 takes a free one
     electrum: str = ""  # HOST:PORT; empty: no chain was named
     bootstrap: tuple[str, ...] = ()  # multiaddrs that end in /p2p/PEER_ID
+    mdns: str = "auto"  # look for peers on the LAN
+    metrics: str = ""  # IP:PORT for Prometheus; empty: none are served
+    exempt_subnets: tuple[str, ...] = EXEMPT  # networks of one's own machines
     seed: bool = False
 
     def __post_init__(self) -> None:
@@ -51,6 +64,29 @@ class Settings:
             raise Misconfigured(f"bootstrap: is over {MAX_BOOTSTRAP} entries", field="bootstrap")
         for address in self.bootstrap:
             check_address("bootstrap", address, peer=True)
+        if self.mdns not in MDNS:
+            raise Misconfigured(f"mdns: is none of {', '.join(MDNS)}", field="mdns")
+        if self.mdns == "on" and not self.listen.startswith("/ip4/"):
+            raise Misconfigured("mdns: needs a listen address of /ip4", field="mdns")
+        if self.metrics:
+            metrics_address("metrics", self.metrics)
+        self.exempt()
+
+    def exempt(self) -> tuple[IPNetwork, ...]:
+        """Return the networks whose addresses no cap counts. Raises Misconfigured."""
+        if len(self.exempt_subnets) > MAX_EXEMPT:
+            raise Misconfigured(
+                f"exempt_subnets: is over {MAX_EXEMPT} networks", field="exempt_subnets"
+            )
+        return tuple(subnet("exempt_subnets", text) for text in self.exempt_subnets)
+
+    @property
+    def looks_around(self) -> bool:
+        """Tell whether peers on the LAN are looked for: by default not on loopback."""
+        kind, host = self.listen.split("/")[1:3]
+        if self.mdns == "auto":
+            return kind == "ip4" and not ipaddress.IPv4Address(host).is_loopback
+        return self.mdns == "on"
 
     @classmethod
     def load(cls, data_dir: Path, **overrides: Any) -> Self:
@@ -76,7 +112,13 @@ class Settings:
         ]
         if self.electrum:
             lines.append(f"electrum = {_quoted(self.electrum)}")
-        lines.append(f"bootstrap = [{', '.join(map(_quoted, self.bootstrap))}]")
+        lines.append(f"bootstrap = {_list(self.bootstrap)}")
+        if self.mdns != "auto":
+            lines.append(f"mdns = {_quoted(self.mdns)}")
+        if self.metrics:
+            lines.append(f"metrics = {_quoted(self.metrics)}")
+        if self.exempt_subnets != EXEMPT:
+            lines.append(f"exempt_subnets = {_list(self.exempt_subnets)}")
         path = self.data_dir / FILE
         beside = path.with_suffix(".new")
         try:
@@ -104,6 +146,39 @@ def endpoint(field: str, text: str) -> tuple[str, int]:
     if match is None or not 0 < port < 65536:
         raise Misconfigured(f"{field}: {text[:80]!r} is not HOST:PORT", field=field)
     return match[1] or match[2], port
+
+
+def metrics_address(field: str, text: str) -> tuple[str, int]:
+    """Read IP:PORT, where port 0 takes a free one. Raises Misconfigured.
+
+    A name is refused: it could come to mean an address that anybody reaches.
+    """
+    fault = Misconfigured(
+        f"{field}: {text[:80]!r} is not IP:PORT, such as 127.0.0.1:9464", field=field
+    )
+    match = _ENDPOINT.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        raise fault
+    try:
+        return str(ipaddress.ip_address(match[1] or match[2])), int(match[3])
+    except ValueError:
+        raise fault from None
+
+
+def subnet(field: str, text: str) -> IPNetwork:
+    """Read a network, such as 10.0.0.0/8. Raises Misconfigured."""
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError:
+        raise Misconfigured(
+            f"{field}: {text[:80]!r} is not a network such as 10.0.0.0/8", field=field
+        ) from None
+    if found.prefixlen < WIDEST[found.version]:
+        raise Misconfigured(
+            f"{field}: {found} is wider than /{WIDEST[found.version]}: no cap would hold",
+            field=field,
+        )
+    return found
 
 
 def check_address(field: str, text: str, *, peer: bool) -> str:
@@ -156,7 +231,7 @@ def _check_types(found: Mapping[str, Any]) -> dict[str, Any]:
             raise Misconfigured(
                 f"{FILE}: {name[:40]!r} is none of {', '.join(KNOWN)}", field=name[:40]
             )
-        if name == "bootstrap":
+        if name in _LISTS:
             if type(value) is not list or any(type(v) is not str for v in value):
                 raise Misconfigured(f"{FILE}: {name} is not a list of texts", field=name)
             checked[name] = tuple(value)
@@ -165,6 +240,10 @@ def _check_types(found: Mapping[str, Any]) -> dict[str, Any]:
         else:
             checked[name] = value
     return checked
+
+
+def _list(texts: tuple[str, ...]) -> str:
+    return f"[{', '.join(map(_quoted, texts))}]"
 
 
 def _quoted(text: str) -> str:

@@ -22,6 +22,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
         listen="/ip6/::1/tcp/9",
         electrum="[::1]:50001",
         bootstrap=(PEER, PEER.replace("ip4/127.0.0.1", "dns4/seed.example")),
+        mdns="off",
+        metrics="[::1]:9464",
+        exempt_subnets=("10.0.0.0/8", "fd00::/8"),
     )
     settings.save()
     assert Settings.load(tmp_path) == settings
@@ -45,6 +48,19 @@ def test_the_command_line_wins_but_not_over_the_network(tmp_path):
         ('network = "sandbox"\nlisten = 5\n', "listen"),
         ('network = "sandbox"\nbootstrap = "x"\n', "bootstrap"),
         ('network = "sandbox"\nbootstrap = [1]\n', "bootstrap"),
+        ('network = "sandbox"\nmdns = "maybe"\n', "mdns"),
+        ('network = "sandbox"\nmdns = true\n', "mdns"),
+        ('network = "sandbox"\nlisten = "/ip6/::1/tcp/0"\nmdns = "on"\n', "mdns"),
+        ('network = "sandbox"\nmetrics = 9464\n', "metrics"),
+        ('network = "sandbox"\nmetrics = "localhost:9464"\n', "metrics"),
+        ('network = "sandbox"\nmetrics = "9464"\n', "metrics"),
+        ('network = "sandbox"\nmetrics = "127.0.0.1:65536"\n', "metrics"),
+        ('network = "sandbox"\nexempt_subnets = "10.0.0.0/8"\n', "exempt_subnets"),
+        ('network = "sandbox"\nexempt_subnets = [8]\n', "exempt_subnets"),
+        ('network = "sandbox"\nexempt_subnets = ["10.0.0.1/8"]\n', "exempt_subnets"),
+        ('network = "sandbox"\nexempt_subnets = ["0.0.0.0/0"]\n', "exempt_subnets"),
+        ('network = "sandbox"\nexempt_subnets = ["::/0"]\n', "exempt_subnets"),
+        (f'network = "sandbox"\nexempt_subnets = {["10.0.0.0/8"] * 17}\n', "exempt_subnets"),
         ("network = ", ""),
         ("\xff", ""),
         ("#" * 70_000, ""),
@@ -70,6 +86,35 @@ def test_a_bad_endpoint(text):
 def test_endpoints():
     assert config.endpoint("e", "127.0.0.1:50001") == ("127.0.0.1", 50001)
     assert config.endpoint("e", "[::1]:5") == ("::1", 5)
+
+
+def test_metrics_addresses():
+    assert config.metrics_address("m", "127.0.0.1:0") == ("127.0.0.1", 0)
+    assert config.metrics_address("m", "[::1]:9464") == ("::1", 9464)
+    assert config.metrics_address("m", "192.0.2.7:9464") == ("192.0.2.7", 9464)  # as it is said
+
+
+@pytest.mark.parametrize(
+    ("listen", "mdns", "looks"),
+    [
+        ("/ip4/127.0.0.1/tcp/0", "auto", False),
+        ("/ip4/127.0.0.1/tcp/0", "on", True),
+        ("/ip4/192.168.1.7/tcp/0", "auto", True),
+        ("/ip4/192.168.1.7/tcp/0", "off", False),
+        ("/ip4/0.0.0.0/tcp/0", "auto", True),
+        ("/ip6/::/tcp/0", "auto", False),
+    ],
+)
+def test_the_lan_is_asked_unless_we_are_on_loopback(tmp_path, listen, mdns, looks):
+    settings = Settings(data_dir=tmp_path, network=NETWORKS["sandbox"], listen=listen, mdns=mdns)
+    assert settings.looks_around is looks
+
+
+def test_the_machine_itself_is_exempt_unless_it_is_said_otherwise(tmp_path):
+    write(tmp_path, 'network = "sandbox"\n')
+    assert [str(n) for n in Settings.load(tmp_path).exempt()] == ["127.0.0.0/8", "::1/128"]
+    write(tmp_path, 'network = "sandbox"\nexempt_subnets = []\n')
+    assert Settings.load(tmp_path).exempt() == ()
 
 
 @pytest.mark.parametrize(
