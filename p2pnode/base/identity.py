@@ -3,18 +3,22 @@
 The same key is the libp2p identity (peer id = identity multihash of the protobuf key,
 libp2p peer-ids spec, "Ed25519"), so whom Noise authenticates is whom a record names.
 Signatures are RFC 8032 Ed25519 as libsodium checks them: canonical S, canonical keys,
-no small-order points.
+no small-order points. Sealed boxes and shared secrets use the X25519 key that the same key
+converts to (`crypto_sign_ed25519_pk_to_curve25519`).
 """
 
 import hashlib
 from typing import Final, Self
 
-from nacl.exceptions import BadSignatureError
+from nacl.bindings import crypto_scalarmult
+from nacl.exceptions import BadSignatureError, CryptoError
+from nacl.public import PublicKey, SealedBox
 from nacl.signing import SigningKey, VerifyKey
 
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
+from p2pnode.base.secret import Secret
 
 # identity multihash (0x00, 36 bytes) of the protobuf PublicKey{Type: Ed25519, Data: 32 bytes}
 _PEER_ID_PREFIX: Final = bytes.fromhex("0024080112 20")
@@ -75,6 +79,22 @@ def verify(field: str, node_id: bytes, message: bytes, signature: object) -> Non
         raise InvalidRecord(field, "does not match the signer's key") from None
 
 
+def _x25519(node_id: bytes) -> PublicKey:
+    """Return a key's X25519 form. Raises InvalidRecord for a point not of the main subgroup."""
+    try:
+        return VerifyKey(wire.exact("node_id", node_id, 32)).to_curve25519_public_key()
+    except CryptoError:
+        raise InvalidRecord("node_id", "is not a key of large order") from None
+
+
+def seal(node_id: bytes, plaintext: bytes) -> bytes:
+    """Return a NaCl sealed box, 48 bytes longer, that `node_id` alone opens.
+
+    It names neither side. Raises InvalidRecord if `node_id` is no usable key.
+    """
+    return SealedBox(_x25519(node_id)).encrypt(plaintext)
+
+
 class Identity:
     """A node's own key. Its repr shows the public half alone."""
 
@@ -105,3 +125,21 @@ class Identity:
     def secret_seed(self) -> bytes:
         """Return the 32-byte seed, for the transport that must prove the same key."""
         return bytes(self._key)
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """Return what was sealed to this node. Raises InvalidRecord if nothing was."""
+        try:
+            return SealedBox(self._key.to_curve25519_private_key()).decrypt(sealed)
+        except (CryptoError, ValueError, TypeError):
+            raise InvalidRecord("sealed", "does not open with this node's key") from None
+
+    def shared_secret(self, node_id: bytes) -> Secret[bytes]:
+        """Return the X25519 secret (RFC 7748) that this node and another alone can compute.
+
+        Raises InvalidRecord if `node_id` is no usable key.
+        """
+        own, theirs = self._key.to_curve25519_private_key(), _x25519(node_id)
+        try:
+            return Secret(crypto_scalarmult(bytes(own), bytes(theirs)))
+        except CryptoError:
+            raise InvalidRecord("node_id", "is not a key of large order") from None
