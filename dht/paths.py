@@ -117,20 +117,20 @@ class Path:
         elif addrs != seat.said:
             seat.words = _joined(seat.words, _words(node_id, addrs, group_of))
 
-    def live(self) -> Iterator[tuple[Seat, str | None]]:
-        """Yield whom the path knows and has not lost, nearest first, and for which subnet."""
+    def seats(self) -> Iterator[tuple[int, Seat, str | None]]:
+        """Yield the k nearest that are neither lost nor late: the rank with the late, the subnet.
+
+        Who is late does not hold up the next of his subnet either.
+        """
         crowd: dict[str, int] = {}
+        count = late = 0
         for _, seat in self.names:
+            if seat.known.state is State.LATE:
+                late += 1
+                continue
             counts, group = seat.group(crowd)
             if counts:
-                yield seat, group
-
-    def seats(self) -> Iterator[tuple[int, Seat, str | None]]:
-        """Yield the k nearest that are not late, each with its rank among all."""
-        count = 0
-        for rank, (seat, group) in enumerate(self.live()):
-            if seat.known.state is not State.LATE:
-                yield rank, seat, group
+                yield count + late, seat, group
                 count += 1
                 if count == self.k:
                     return
@@ -144,10 +144,11 @@ class Path:
     @property
     def done(self) -> bool:
         """Tell whether the k nearest have answered, or nobody may be asked any more."""
-        spent = self.spent
+        spent, crowd = self.spent, dict[str, int]()
+        counted = (seat.known for _, seat in self.names if seat.group(crowd)[0])
         return not any(
-            seat.known.waiting or (seat.known.state is not State.ANSWERED and not spent)
-            for seat, _ in islice(self.live(), self.k)
+            known.waiting or (known.state is not State.ANSWERED and not spent)
+            for known in islice(counted, self.k)
         )
 
 

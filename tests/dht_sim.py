@@ -53,7 +53,17 @@ class Outcome:
 class Call:
     """One question to one peer, asked twice at the most."""
 
-    __slots__ = ("args", "callee", "caller", "deadline", "method", "node_id", "sent", "then", "tries")
+    __slots__ = (
+        "args",
+        "callee",
+        "caller",
+        "deadline",
+        "method",
+        "node_id",
+        "sent",
+        "then",
+        "tries",
+    )
 
     def __init__(self, caller, node_id, callee, method, args, then):
         self.caller, self.node_id, self.callee = caller, node_id, callee
@@ -65,7 +75,9 @@ class Call:
 class Town:
     """The nodes, the wires between them and the time."""
 
-    def __init__(self, seed, *, k=20, loss=0.0, delays=(0.010, 0.050), group_of=same_group, log=False):
+    def __init__(
+        self, seed, *, k=20, loss=0.0, delays=(0.010, 0.050), group_of=same_group, log=False
+    ):
         self.seed, self.k, self.loss, self.group_of = seed, k, loss, group_of
         self.random = random.Random(seed)
         self.now = 0.0
@@ -288,7 +300,7 @@ class Node:
         """Store a record at the k nodes closest to its key."""
         near = reach(self.peer.node_id, self.table.closest(dht_id(self.peer.node_id)), self.town.k)
         own = self.place ^ int.from_bytes(record.key, "big")
-        core = Placement(self.lookup(record.key, paths=1), near, own, held=True)
+        core = Placement(self.lookup(record.key), near, own, held=True)
         job = Job(self, core, FIND, (record.key, record), then)
         return job.go()
 
@@ -312,7 +324,7 @@ class Node:
 
         def one(_):
             left[0] -= 1
-            if not left[0]:
+            if left[0] == 0:
                 self.find(dht_id(self.peer.node_id), lambda _: self.refresh(then=then))
 
         for peer in contacts:
@@ -323,7 +335,13 @@ class Job:
     """Drives one core: asks whom it says, wakes it at soft deadlines, ends when it is done."""
 
     def __init__(self, node, core, method, args, then):
-        self.node, self.town, self.core, self.method, self.args = node, node.town, core, method, args
+        self.node, self.town, self.core, self.method, self.args = (
+            node,
+            node.town,
+            core,
+            method,
+            args,
+        )
         self.outcome = Outcome(self.town.now, type(core).__name__ if method == FIND else method)
         self._then = then
         self._records = {}
