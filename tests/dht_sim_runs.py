@@ -1,30 +1,35 @@
 """Scenarios on simulated nodes (`dht_sim`): towns that have grown, died, lied or been besieged."""
 
 from dataclasses import dataclass
+from heapq import nsmallest
 from random import Random
 
-from dht_sim import Node, Town, note
+from dht_sim import FIND, PING, VALUE, Node, Town, note
 
 from dht.endpoint import Peer
 from dht.keys import distance
 from p2pnode.base.identity import dht_id
 
 JOIN_EVERY = 0.05  # seconds between two newcomers
+SEEDS = 5
 SETTLE = 30.0  # seconds for the background to come to rest
 POOL = 1 << 15  # ids that an adversary has ground
 
 
 def grow(seed, count, *, kinds=(), every=JOIN_EVERY, **options):
-    """Return a town of `count` nodes that joined one by one through three others.
+    """Return a town of `count` nodes that joined one by one through three of the seeds.
 
-    `kinds` are the first nodes' classes after the very first; the others are honest.
+    Whoever is in town is a seed if all are honest. `kinds` are the classes of those who are
+    not; then the first five nodes are the seeds, as in a list that comes with the program.
     """
     town = Town(seed, **options)
-    order = [None] * (count - 1 - len(kinds)) + list(kinds)
-    town.random.shuffle(order)
-    town.add()
-    for index, kind in enumerate(order, 1):
-        seeds = [n.peer for n in town.random.sample(town.nodes, min(3, index))]
+    order = [None] * (count - len(kinds)) + list(kinds)
+    first = SEEDS if kinds else 1
+    rest = order[first:]
+    town.random.shuffle(rest)
+    for index, kind in enumerate(order[:first] + rest):
+        known = town.nodes[:SEEDS] if kinds else town.nodes
+        seeds = [n.peer for n in town.random.sample(known, min(3, len(known)))]
         town.at(index * every, town.add(kind).join, seeds)
     town.run()
     return town
@@ -106,3 +111,85 @@ def upkeep(town):
         wait = town.random.random() * SETTLE
         town.at(town.now + wait, lambda n=node: n.find(dht_id(n.peer.node_id)) and n.refresh())
     town.run()
+
+
+# ------------------------------------------------------------------ adversaries
+
+
+class Pool:
+    """Ids that an adversary has ground: for any key some are nearer than every honest node."""
+
+    def __init__(self, seed, count=POOL):
+        rng = Random(seed)
+        self._by_byte = [[] for _ in range(256)]
+        for _ in range(count):
+            node_id = rng.randbytes(32)
+            self._by_byte[dht_id(node_id)[0]].append(node_id)
+
+    def near(self, key, count):
+        return sorted(self._by_byte[key[0]], key=lambda n: distance(dht_id(n), key))[:count]
+
+
+class Liar(Node):
+    """A hostile node: it joins, asks and answers pings as others do, and lies otherwise."""
+
+    honest = False
+    pool = None  # set by `hostile`
+    told = 0  # lies, over all liars
+
+    def serve(self, caller, method, args):
+        if method == PING or not caller.honest:
+            return super().serve(caller, method, args)
+        Liar.told += 1
+        named = self.lie(args[0], caller)
+        if named is None or method == FIND:
+            return named
+        return (named, ()) if method == VALUE else (named, True)
+
+    def lie(self, key, caller):
+        """Return the peers to name; None: silence."""
+        raise NotImplementedError
+
+
+class Mute(Liar):
+    """Drops every query."""
+
+    def lie(self, key, caller):
+        return None
+
+
+class Inventor(Liar):
+    """Names peers that do not exist, all nearer to the key than any honest node."""
+
+    def lie(self, key, caller):
+        addr = f"/ip4/172.16.{key[0]}.%d/tcp/4001"
+        return [Peer(n, (addr % i,)) for i, n in enumerate(self.pool.near(key, self.town.k))]
+
+
+class Colluder(Liar):
+    """Names other liars alone, and holds nothing."""
+
+    def lie(self, key, caller):
+        number = int.from_bytes(key, "big")
+        gang = [n for n in self.town.nodes if not n.honest and n is not caller]
+        return [n.peer for n in nsmallest(self.town.k, gang, key=lambda n: n.place ^ number)]
+
+
+class Poisoner(Liar):
+    """Names the honest nodes nearest to the key, at addresses where nobody is."""
+
+    def lie(self, key, caller):
+        return [
+            Peer(n.peer.node_id, (f"/ip4/172.31.{n.number >> 8}.{n.number & 255}/tcp/4001",))
+            for n in self.town.nearest(key, self.town.k)
+        ]
+
+
+LIARS = (Mute, Inventor, Colluder, Poisoner)
+
+
+def hostile(seed, count, share, kinds=LIARS, **options):
+    """Return a town in which a share of the nodes lie, in equal parts of each kind."""
+    Liar.pool, Liar.told = Pool(seed), 0
+    bad = [kinds[i % len(kinds)] for i in range(int(share * count))]
+    return grow(seed, count, kinds=bad, **options)
