@@ -62,6 +62,21 @@ def _host(field: str, kind: str, host: str) -> str:
     return host
 
 
+def is_ip(host: str) -> bool:
+    """Tell whether a host is an address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_public(addr: str) -> bool:
+    """Tell whether an address may be dialled on a stranger's word: a name, or a global IP."""
+    host = parse("addr", addr)[0]
+    return not is_ip(host) or ipaddress.ip_address(host).is_global
+
+
 def dialable(field: str, value: object) -> tuple[str, ...]:
     """Return at most 4 plain addresses (no peer id, a real port). Raises InvalidRecord."""
     addrs = wire.items(field, value, MAX_ADDRS)

@@ -21,10 +21,10 @@ class Buckets:
         self.spend(name, now)
         return True
 
-    def spend(self, name: object, now: float) -> float:
-        """Spend a token; return how many seconds to wait until it is earned."""
+    def spend(self, name: object, now: float, cost: int = 1) -> float:
+        """Spend `cost` tokens; return how many seconds to wait until they are earned."""
         tokens, counted = self._held.get(name, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - counted) * self._rate) - 1
+        tokens = min(self._burst, tokens + (now - counted) * self._rate) - cost
         self._held[name] = (tokens, now)
         self._held.move_to_end(name)
         if len(self._held) > MAX_NAMES:

@@ -52,10 +52,15 @@ Place = tuple[bytes, bytes]  # (owner, id): of its records one survives
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a kind's records may fill: bytes of each, and records under one key."""
+    """What a kind's records may fill, and whether holders pass them on.
+
+    A kind whose records live from their last put on is renewed by its owner alone: passed
+    on among holders they would live for ever.
+    """
 
     record_bytes: int = MAX_RECORD_BYTES
     per_key: int = MAX_PER_KEY
+    passed_on: bool = True
 
 
 class Kinds(dict[str, Validator]):

@@ -1,49 +1,109 @@
-"""What this node answers when it is asked (docs/wire/dht.md, "Streams and frames")."""
+"""What this node answers when it is asked (docs/wire/dht.md, "Streams and frames").
 
+It answers from the routing table and the store, checks what it is to keep, and tells at
+once whoever listens to a key that something has changed there.
+"""
+
+from collections.abc import Callable
 from typing import Any, Final
 
-from dht import rpc
+import trio
+
+from dht import digest, rpc
 from dht.endpoint import Peer
-from dht.records import Kinds
+from dht.listens import Listens
+from dht.records import Kinds, Record
 from dht.rpc import Ask
 from dht.shell_contacts import Contacts
-from dht.store_records import RecordStore
+from dht.shell_serve import Caller
+from dht.standing import Event
+from dht.store_records import Kept, RecordStore
+from dht.tally import Tally
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.ports import Clock, Streams
 
 PAGE_RECORDS: Final = 64  # read from the store for one answer
+HONEST: Final = ("kind", "expires_at")  # what a newer version, or another clock, may get wrong
 
 
 class Answers:
-    """Answers questions from the routing table and the store; checks what it is to store."""
+    """Answers questions; `keep` is the one way into the store."""
 
     def __init__(
-        self, streams: Streams, contacts: Contacts, kinds: Kinds, store: RecordStore, clock: Clock
+        self,
+        streams: Streams,
+        contacts: Contacts,
+        kinds: Kinds,
+        store: RecordStore,
+        clock: Clock,
+        tally: Tally,
+        *,
+        listens: int,
     ) -> None:
-        self._streams = streams
-        self._contacts = contacts
-        self._kinds = kinds
-        self._store = store
-        self._clock = clock
+        self._streams, self._contacts, self._kinds = streams, contacts, kinds
+        self._store, self._clock, self._tally = store, clock, tally
+        self.listens: Listens[Caller] = Listens(listens)
+        self.own: dict[tuple[str, bytes], Callable[[tuple[bytes, ...]], None]] = {}  # listen here
+        self.touched: dict[tuple[str, bytes], float] = {}  # keys stored to by others -> when
 
-    def serve(self, peer: bytes, ask: Ask) -> Any:
+    def serve(self, caller: Caller, ask: Ask) -> Any:
         """Return the result. Raises InvalidRecord for a question that cannot be answered."""
         match ask.method:
             case rpc.HELLO:
-                self._contacts.greeted(Peer(peer, rpc.hello_args(ask.args)))
+                self._contacts.greeted(Peer(caller.peer, rpc.hello_args(ask.args)))
                 return self._streams.addrs()
             case rpc.PING:
                 return ()
             case rpc.FIND_NODE:
-                return rpc.peers_out(self._closest(rpc.key_args(ask.args), peer))
+                return rpc.peers_out(self._closest(rpc.key_args(ask.args), caller.peer))
             case rpc.FIND_VALUE:
-                return self._page(peer, *rpc.value_args(ask.args))
+                return self._page(caller.peer, *rpc.value_args(ask.args))
             case rpc.STORE:
-                kind, key, raw = rpc.store_args(ask.args)
-                record = self._kinds.admit(kind, key, raw, self._clock.now())
-                return (int(self._store.put(record)),)
+                return self._stored(caller, *rpc.store_args(ask.args))
+            case rpc.LISTEN:
+                return self._granted(caller, ask.id, *rpc.listen_args(ask.args))
+            case rpc.DIGEST:
+                kind, key, low, high = rpc.digest_args(ask.args)
+                items = self._store.items(kind, key, self._clock.now())
+                return digest.parts_out(digest.parts(items, low, high))
             case _:
                 raise InvalidRecord("method", "is not known here")
+
+    def keep(self, record: Record, teller: Caller | None = None) -> Kept:
+        """Store a valid record and tell those who listen to its key, but for its teller."""
+        kept = self._store.put(record, self._kinds.bounds(record.kind).per_key)
+        self._tally.add(f"records_{kept.name.lower()}")
+        if kept is Kept.NEW:
+            now = trio.current_time()
+            if take := self.own.get((record.kind, record.key)):
+                take((record.raw,))
+            for caller, number in self.listens.of((record.kind, record.key), now):
+                if caller is teller:
+                    continue
+                if caller.push(number, (record.raw,)):
+                    self._tally.add("news_sent")
+                else:  # it reads too slowly, or has gone
+                    self._tally.add("news_dropped")
+                    self.listens.forget(caller)
+                    caller.end()
+        return kept
+
+    def _stored(self, caller: Caller, kind: str, key: bytes, raw: bytes) -> Any:
+        try:
+            record = self._kinds.admit(kind, key, raw, self._clock.now())
+        except InvalidRecord as error:
+            if error.field not in HONEST:
+                self._contacts.note(caller.peer, caller.host, Event.FORGED)
+            raise
+        kept = self.keep(record, caller)
+        self.touched[kind, key] = trio.current_time()
+        return int(kept.held), rpc.peers_out(self._closest(key, caller.peer))
+
+    def _granted(self, caller: Caller, number: int, kind: str, key: bytes, seconds: int) -> Any:
+        if kind not in self._kinds:
+            raise InvalidRecord("kind", "is not known here")
+        now = trio.current_time()
+        return (self.listens.grant(caller, number, (kind, key), seconds, now),)
 
     def _page(self, peer: bytes, kind: str, key: bytes, cursor: bytes) -> Any:
         held = self._store.page(kind, key, cursor, self._clock.now(), PAGE_RECORDS)

@@ -1,34 +1,40 @@
-"""The DHT as the node uses it: join, put, get, announce, locate.
+"""The DHT as the node uses it: join, put, get, listen, announce, locate, ban.
+
+    Finder ── searches ──▶ Contacts ── calls ──▶ Calls ── streams ──▶ peers
+    peers ──▶ Service ── quotas ──▶ Answers ──▶ RecordStore       Upkeep, Subscriptions
 
 Everything asked goes through `Contacts`, everything believed through `Kinds`.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from dht import address, rpc
 from dht.endpoint import MAX_ADDRS, Peer, merge_peers
-from dht.harvest import Harvest, Lookup
-from dht.keys import distance
+from dht.harvest import Found
+from dht.keys import KEY_BYTES
 from dht.records import Kinds, Record
+from dht.room import Room
+from dht.routing import Table
+from dht.rtt import Rtts
 from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
-from dht.shell_lookup import Crawl, Question
+from dht.shell_find import Finder, PutResult
+from dht.shell_listen import Subscription
 from dht.shell_rpc import Calls
+from dht.shell_serve import Service
+from dht.shell_upkeep import Upkeep
+from dht.standing import Ban, Standing, subject_of
+from dht.store_bans import BanStore
 from dht.store_records import RecordStore
-from p2pnode.base.errors import (
-    InvalidRecord,
-    LocalFault,
-    NodeError,
-    PeerFault,
-    StorageFault,
-    Unreachable,
-)
+from dht.subnets import Subnets
+from dht.tally import Tally
+from p2pnode.base.errors import NodeError, StorageFault
 from p2pnode.base.identity import Identity, dht_id
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness, Streams
@@ -39,20 +45,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_PAGES: Final = 128  # of one peer in one lookup
-MAX_LIES: Final = 8  # bad records in one lookup before the peer is dropped
 MAINTAIN_EVERY: Final = 60.0
 MAINTAIN_ALONE: Final = 2.0  # while nobody answers
+KEEP_WARM_AFTER: Final = 60.0  # seconds of silence before a close contact is asked again
 SAVED_PEERS: Final = 64  # tried at a start, besides the seeds
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """How a put went: `acked` of the `closest` nodes hold the record now."""
-
-    acked: int
-    closest: int
-    holders: tuple[bytes, ...]
+REFRESH_AFTER: Final = 3600.0  # seconds without news of a bucket
 
 
 class Dht:
@@ -69,46 +66,84 @@ class Dht:
         k: int = 20,
         *,
         identity: Identity,
+        room: Room | None = None,
+        subnets: Subnets | None = None,
     ) -> None:
-        self._streams = streams
-        self._network = network
-        self._clock = clock
-        self._random = randomness
-        self._identity = identity
-        self._kinds = kinds
-        self._kinds.setdefault(address.KIND, address.validator(network))
-        self._k = min(k, rpc.MAX_CONTACTS)
-        self._store = RecordStore(database)
-        self._calls = Calls(streams, network.protocol("dht"))
-        self._contacts = Contacts(self._calls, streams.node_id, self._k)
-        self._answers = Answers(streams, self._contacts, kinds, self._store, clock)
-        self.table = self._contacts.table
-        self._running = False
+        room, subnets = room or Room(), subnets or Subnets()
+        self.tally = Tally()
+        self._streams, self._network, self._clock = streams, network, clock
+        self._random, self._identity, self._kinds = randomness, identity, kinds
+        if address.KIND not in kinds:
+            kinds.register(address.KIND, address.validator(network))
+        self._store = RecordStore(database, limit=room.records)
+        self._ban_store = BanStore(database)
+        rtts, tally = Rtts(), self.tally
+        self._rtts = rtts
+        self._calls = Calls(streams, network.protocol("dht"), rtts, tally, limit=room.links)
+        self.table = Table(streams.node_id, min(k, rpc.MAX_CONTACTS), trio.current_time)
+        self._standing = Standing(subnets, self._ban_store.all(clock.now()))
+        self._contacts = Contacts(
+            self._calls, self.table, rtts, self._standing, subnets, clock, anywhere=network.bondless
+        )
+        self._answers = Answers(
+            streams, self._contacts, kinds, self._store, clock, tally, listens=room.listens
+        )
+        self._finder = Finder(
+            streams, network, self._contacts, self._answers, kinds, self._store, clock, tally
+        )
+        self._upkeep = Upkeep(
+            streams.node_id, network, self._contacts, self._finder,
+            self._answers, kinds, self._store, clock, randomness, tally,
+        )  # fmt: skip
+        self._service = Service(
+            self._answers.serve, self._answers.listens.forget,
+            self._contacts.barred, self._contacts.note, subnets, tally,
+        )  # fmt: skip
+        self._contacts.met = self._upkeep.met
+        self._contacts.banned = self._enforce
+        self._nursery: trio.Nursery | None = None
         self._seeds: tuple[Peer, ...] = ()
         self._published: dict[str, tuple[Callable[[int], bytes], int, float]] = {}
+        self._subscriptions: dict[tuple[str, bytes], Subscription] = {}
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Serve and maintain until cancelled; started once others may call."""
+        self._streams.refuse(self._contacts.barred)
         async with trio.open_nursery() as nursery:
-            self._calls.start(nursery, self._answers.serve)
+            self._nursery = nursery
+            self._calls.start(nursery)
             self._contacts.start(nursery)
-            self._running = True
+            self._finder.start(nursery)
+            self._streams.serve(
+                self._network.protocol("dht"), self._service.answer, limit=rpc.FRAME_LIMIT
+            )
             nursery.start_soon(self._maintain)
+            nursery.start_soon(self._upkeep.hand_over)
             task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
-                self._running = False
+                self._nursery = None
+                self._finder.stop()
                 with suppress(StorageFault):  # they are a help at the next start, no more
                     self._store.save_peers(list(self.table), self._clock.now())
 
-    # ------------------------------------------------------------------ for the node
+    # ------------------------------------------------------------------ the network
 
     async def join(self, contacts: Sequence[Peer]) -> int:
         """Enter the network through seeds and peers met before; return how many answered."""
         self._seeds = tuple(contacts)
-        own = self._streams.node_id
         known = merge_peers([*contacts, *self._store.peers(SAVED_PEERS)])
+        answered = await self.meet(known)
+        if answered:
+            self._store.save_peers(list(self.table), self._clock.now())
+        return answered
+
+    async def meet(self, peers: Sequence[Peer]) -> int:
+        """Ask peers that were found elsewhere whether they live, and get to know theirs.
+
+        Returns how many answered.
+        """
         answered: list[bytes] = []
 
         async def knock(peer: Peer) -> None:
@@ -116,80 +151,86 @@ class Dht:
                 answered.append(peer.node_id)
 
         async with trio.open_nursery() as nursery:
-            for peer in known:
-                if peer.node_id != own:
+            for peer in peers:
+                if peer.node_id != self._streams.node_id:
                     nursery.start_soon(knock, peer)
         if answered:
-            await self.find_nodes(dht_id(own))
+            await self.find_nodes(dht_id(self._streams.node_id))
             await self.refresh()
-            self._store.save_peers(list(self.table), self._clock.now())
         return len(answered)
 
     async def refresh(self, older: float = 0.0) -> None:
         """Look up a random id in each bucket without news for `older` seconds."""
         for low, high in self.table.lonely(older):
             number = low + int.from_bytes(self._random.bytes(32), "big") % (high - low + 1)
-            await self.find_nodes(number.to_bytes(32, "big"))
+            await self.find_nodes(number.to_bytes(KEY_BYTES, "big"))
 
     async def find_nodes(self, target: bytes) -> list[Peer]:
         """Return the live peers nearest to `target` that a lookup reaches, nearest first."""
+        return await self._finder.nodes(target)
 
-        async def ask(peer: Peer, _depth: int) -> Iterable[Peer] | None:
-            try:
-                told = await self._contacts.call(peer, rpc.FIND_NODE, (target,))
-                return rpc.peers_in(told, self._network)
-            except (Unreachable, PeerFault):
-                return None
-            except InvalidRecord:
-                await self._contacts.fail(peer.node_id)
-                return None
+    def peers(self) -> tuple[Peer, ...]:
+        """Return the contacts in the routing table."""
+        return tuple(self.table)
 
-        return await self._crawl(target, ask).find()
+    # ------------------------------------------------------------------ records
 
-    async def put(self, kind: str, raw: bytes) -> PutResult:
+    async def put(self, kind: str, raw: bytes, *, whole: bool = False) -> PutResult:
         """Store a record at the k nodes closest to its key, ourselves included if we are one.
 
-        Raises InvalidRecord if it is not valid.
+        Returns when most of them hold it, and goes on in the background; with `whole` when
+        each has answered or failed. Raises InvalidRecord if it is not valid.
         """
         record = self._kinds.accept(kind, raw, self._clock.now())
-        nodes = await self.find_nodes(record.key)
-        if self._streams.addrs():
-            nodes.append(Peer(self._streams.node_id, self._streams.addrs()))
-        nodes.sort(key=lambda peer: distance(dht_id(peer.node_id), record.key))
-        asked: dict[bytes, bool] = {}  # who answered, and whether he holds it now
+        return await self._finder.put(record, whole=whole)
 
-        async def give(peer: Peer) -> None:
-            with suppress(Unreachable):  # then the next nearest takes the place
-                asked[peer.node_id] = await self._give(peer, record)
+    async def get(self, kind: str, key: bytes, *, quorum: int = 0) -> Found:
+        """Join what the k closest nodes and whoever is asked on the way hold under `key`.
 
-        rest = nodes
-        while rest and len(asked) < self._k:
-            count = self._k - len(asked)
-            batch, rest = rest[:count], rest[count:]
-            async with trio.open_nursery() as nursery:
-                for peer in batch:
-                    nursery.start_soon(give, peer)
-        holders = [node_id for node_id, holds in asked.items() if holds]
-        return PutResult(len(holders), min(self._k, len(nodes)), tuple(holders))
+        With a quorum it ends as soon as so many peers have shown a valid record.
+        """
+        return await self._finder.get(kind, key, quorum=quorum)
 
-    async def get(self, kind: str, key: bytes) -> Lookup:
-        """Join what the k closest nodes and whoever is asked on the way hold under `key`."""
-        now = self._clock.now()
-        harvest = Harvest(self._kinds, kind, key, now)
-        for record in self._store.all_of(kind, key, now):
-            harvest.take(record.raw, self._streams.node_id, 0)
+    @asynccontextmanager
+    async def listen(
+        self, kind: str, key: bytes
+    ) -> AsyncIterator[trio.MemoryReceiveChannel[Record]]:
+        """Yield a channel of the records under a key: those there are, then each change.
 
-        async def ask(peer: Peer, depth: int) -> Iterable[Peer] | None:
+        Ready once the holders that could be reached have agreed to tell us. The channel ends
+        if its reader falls 1,024 records behind: listen again.
+        """
+        where = (kind, key)
+        subscription = self._subscriptions.get(where)
+        if subscription is None:
+            subscription = self._subscriptions[where] = Subscription(
+                where, partial(self._finder.get, kind, key),
+                self._calls, self._contacts, self._kinds, self._clock, self.tally,
+            )  # fmt: skip
+            self._finder.nursery.start_soon(self._subscribe, subscription)
+        with subscription.read() as records:
+            await subscription.ready.wait()
             try:
-                return await self._ask_value(peer, depth, kind, key, harvest)
-            except (Unreachable, PeerFault):
-                return None
-            except InvalidRecord:
-                await self._contacts.fail(peer.node_id)
-                return None
+                yield records
+            finally:
+                records.close()
+                if subscription.unread:
+                    subscription.over.cancel()
 
-        nodes = await self._crawl(key, ask).find()
-        return harvest.result(peer.node_id for peer in nodes[: self._k])
+    async def _subscribe(self, subscription: Subscription) -> None:
+        self._answers.own[subscription.where] = subscription.take
+        try:
+            await subscription.run()
+        finally:
+            if self._subscriptions.get(subscription.where) is subscription:
+                del self._subscriptions[subscription.where]
+                del self._answers.own[subscription.where]
+
+    def stored(self, kind: str, key: bytes) -> tuple[Record, ...]:
+        """Return the live records of a key that this node itself holds."""
+        return tuple(self._store.all_of(kind, key, self._clock.now()))
+
+    # ------------------------------------------------------------------ addresses
 
     async def announce(self) -> PutResult:
         """Publish where we listen, signed; `run` does it again before it expires."""
@@ -204,8 +245,9 @@ class Dht:
 
     async def locate(self, node_id: bytes) -> tuple[str, ...]:
         """Return where a node may be reached, the surest first; nothing if nobody knows."""
-        if live := self._calls.addrs_of(node_id):
-            return live
+        link = self._calls.link_of(node_id)
+        if link is not None and link.addrs:
+            return link.addrs
         found = await self.get(address.KIND, address.address_key(self._network, node_id))
         addrs: dict[str, None] = {}
         for record in found.records:
@@ -217,91 +259,6 @@ class Dht:
         addrs.update(dict.fromkeys(saved.addrs if saved else ()))
         return tuple(addrs)[:MAX_ADDRS]
 
-    def peers(self) -> tuple[Peer, ...]:
-        """Return the contacts in the routing table."""
-        return tuple(self.table)
-
-    def view(self) -> dict[str, Any]:
-        """Return counts for people: contacts, buckets, open streams, records by kind."""
-        return {
-            "contacts": len(self.table),
-            "buckets": len(self.table.buckets),
-            "streams": len(self._calls.links()),
-            "records": self._store.count(),
-            "kinds": self._store.kinds(),
-        }
-
-    def stored(self, kind: str, key: bytes) -> tuple[Record, ...]:
-        """Return the live records of a key that this node itself holds."""
-        return tuple(self._store.all_of(kind, key, self._clock.now()))
-
-    # ------------------------------------------------------------------ asking
-
-    def _crawl(self, target: bytes, ask: Question) -> Crawl:
-        if not self._running:
-            raise LocalFault("the DHT is not running")
-        start = self.table.closest(target)
-        return Crawl(target, start, self._k, self._streams.node_id, ask)
-
-    async def _ask_value(
-        self, peer: Peer, depth: int, kind: str, key: bytes, harvest: Harvest
-    ) -> Iterable[Peer]:
-        """Read all pages a peer has for a key; returns the peers it names."""
-        named: tuple[Peer, ...] = ()
-        cursor, lies = b"", 0
-        for number in range(MAX_PAGES):
-            told = await self._contacts.call(peer, rpc.FIND_VALUE, (kind, key, cursor))
-            page = rpc.page_in(told, self._network)
-            named = named if number else page.peers
-            lies += sum(not harvest.take(raw, peer.node_id, depth) for raw in page.raws)
-            if lies > MAX_LIES:
-                raise InvalidRecord("records", "are too often invalid")
-            if page.cursor <= cursor:
-                break  # the last page, or one that leads back
-            cursor = page.cursor
-        return named
-
-    async def _give(self, peer: Peer, record: Record) -> bool:
-        """Tell whether the peer holds the record now. Raises Unreachable."""
-        if peer.node_id == self._streams.node_id:
-            return self._keep(record)
-        try:
-            stored = await self._contacts.call(
-                peer, rpc.STORE, (record.kind, record.key, record.raw)
-            )
-        except PeerFault as error:
-            log.debug("%s did not store: %s", peer.node_id.hex()[:16], error)
-            return False
-        return bool(stored == (1,))
-
-    def _keep(self, record: Record) -> bool:
-        try:
-            return self._store.put(record)
-        except StorageFault as error:
-            log.warning("the DHT cannot store: %s", error)
-            return False
-
-    # ------------------------------------------------------------------ upkeep
-
-    async def _maintain(self) -> None:
-        while True:
-            await trio.sleep(MAINTAIN_EVERY if len(self.table) else MAINTAIN_ALONE)
-            try:
-                await self._upkeep()
-            except NodeError as error:
-                log.warning("upkeep of the DHT: %s", error)
-
-    async def _upkeep(self) -> None:
-        self._store.purge(self._clock.now())
-        if not len(self.table):
-            await self.join(self._seeds)
-        await self.refresh(older=3600.0)
-        for kind, (make, every, due) in list(self._published.items()):
-            if due <= trio.current_time():
-                self._published[kind] = (make, every, trio.current_time() + every)
-                await self.put(kind, make(self._clock.now()))
-        self._store.save_peers(list(self.table), self._clock.now())
-
     def _own_address(self, now: int) -> bytes:
         return address.sign(
             self._identity,
@@ -310,3 +267,92 @@ class Dht:
             seq=self._store.next_seq(address.KIND, now),
             expires_at=now + address.LIFETIME,
         )
+
+    # ------------------------------------------------------------------ for people
+
+    def view(self) -> dict[str, Any]:
+        """Return counts for people and for metrics."""
+        return {
+            "contacts": len(self.table),
+            "buckets": len(self.table.buckets),
+            "streams": len(self._calls.links()),
+            "records": self._store.count(),
+            "kinds": self._store.kinds(),
+            "listens": len(self._answers.listens),
+            "subscriptions": len(self._subscriptions),
+            "bans": len(self.bans()),
+        }
+
+    def peer_rows(self) -> list[dict[str, Any]]:
+        """Return each contact: addresses, round-trip time (ms), silence (s), points held."""
+        now, rows = trio.current_time(), []
+        for peer in self.table:
+            heard, mean = self._contacts.heard(peer.node_id), self._rtts.mean(peer.node_id)
+            rows.append(
+                {
+                    "node_id": peer.node_id.hex(),
+                    "addrs": list(peer.addrs),
+                    "rtt_ms": None if mean is None else round(1000 * mean, 1),
+                    "silent_s": None if heard is None else int(now - heard),
+                    "points": round(self._standing.points(peer.node_id.hex(), self._clock.now())),
+                }
+            )
+        return rows
+
+    def bans(self) -> list[Ban]:
+        """Return the bans in force, the latest first."""
+        return self._standing.bans(self._clock.now())
+
+    def ban(self, subject: str, reason: str, seconds: int) -> Ban:
+        """Keep a key or a network out, for ever with 0 seconds. Raises InvalidRecord."""
+        ban = self._standing.ban(subject, reason, seconds, self._clock.now())
+        self._enforce([ban])
+        return ban
+
+    def lift(self, subject: str) -> Ban | None:
+        """Let a subject in again; return the ban lifted, or None. Raises InvalidRecord."""
+        name = subject_of("subject", subject)
+        self._ban_store.remove(name)
+        return self._standing.lift(name)
+
+    def _enforce(self, bans: list[Ban]) -> None:
+        for ban in bans:
+            self.tally.add("bans")
+            self._ban_store.save(ban)
+        for peer in self.peers():
+            if self._contacts.barred(peer.node_id, ""):
+                self.table.drop(peer.node_id)
+        self._streams.close_barred()
+
+    # ------------------------------------------------------------------ upkeep
+
+    async def _maintain(self) -> None:
+        while True:
+            await trio.sleep(MAINTAIN_EVERY if len(self.table) else MAINTAIN_ALONE)
+            try:
+                await self._maintain_once()
+            except NodeError as error:
+                log.warning("upkeep of the DHT: %s", error)
+
+    async def _maintain_once(self) -> None:
+        self._store.purge(self._clock.now())
+        if not len(self.table):
+            await self.join(self._seeds)
+        await self._keep_warm()
+        await self.refresh(older=REFRESH_AFTER)
+        for kind, (make, every, due) in list(self._published.items()):
+            if due <= trio.current_time():
+                self._published[kind] = (make, every, trio.current_time() + every)
+                await self.put(kind, make(self._clock.now()))
+        await self._upkeep.pass_on()
+        self._store.save_peers(list(self.table), self._clock.now())
+
+    async def _keep_warm(self) -> None:
+        """Keep a stream open to the closest contacts: a cold dial takes 9 round trips."""
+        close = self.table.closest(dht_id(self._streams.node_id))
+        self._calls.warm = frozenset(peer.node_id for peer in close)
+        silent = trio.current_time() - KEEP_WARM_AFTER
+        async with trio.open_nursery() as nursery:
+            for peer in close:
+                if (self._contacts.heard(peer.node_id) or 0.0) <= silent:
+                    nursery.start_soon(self._contacts.ping, peer)

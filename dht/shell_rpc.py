@@ -1,12 +1,14 @@
 """Questions and answers on persistent streams, one we opened to each peer we ask.
 
 The caller of a stream asks, the other side answers in order, so a flood is slowed by its own
-stream; on top each peer has a quota. A peer that breaks the protocol loses the stream.
+stream; on top each peer and each subnet has a quota. A question waits as long as the peer's
+measured times say, then once more on a fresh stream. A peer that breaks the protocol loses
+the stream. Besides answers a stream carries news of the keys that its opener listens to.
 """
 
 import itertools
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,66 +16,83 @@ import trio
 
 from dht import rpc
 from dht.endpoint import Peer
-from dht.rpc import Answer, Ask
-from p2pnode.base.errors import (
-    InvalidRecord,
-    LocalFault,
-    NodeError,
-    PeerFault,
-    StorageFault,
-    Unreachable,
-)
+from dht.rpc import Answer, Ask, News
+from dht.rtt import Rtts
+from dht.standing import Event
+from dht.tally import Tally
+from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, PeerFault, Unreachable
 from p2pnode.base.ports import Channel, Streams
 
 log = logging.getLogger(__name__)
 
-CALL_DEADLINE: Final = 2.0  # seconds for an answer
 DIAL_DEADLINE: Final = 4.0  # seconds for a new stream: a cold dial takes 9 round trips
+DIAL_ROUNDS: Final = 14  # round trips granted to one, within that deadline
+DIAL_MIN: Final = 1.5  # seconds granted to one at least
 MAX_OUTSTANDING: Final = 64  # questions under way on one stream
 MAX_LINKS: Final = 256  # streams we hold open
-MAX_INBOUND_PER_PEER: Final = 4  # streams one peer may hold open to us
-RATE: Final = 200.0  # questions a second answered to one peer, lasting
-BURST: Final = 400.0
-MAX_QUOTAS: Final = 4096  # peers remembered; those without a stream are forgotten first
 
-Serve = Callable[[bytes, Ask], Any]
+Heard = Callable[[tuple[bytes, ...]], None]
+Note = Callable[[bytes, str, Event], None]  # node id, host, what it did
 
 
-class _Link:
+class _Listener:
+    """Who wants the news of one `listen`, and to know when no more can come."""
+
+    def __init__(self, take: Heard, ended: Callable[[], None]) -> None:
+        self.take, self.ended = take, ended
+
+
+class Link:
     """A stream that we opened; `run` reads its answers."""
 
     def __init__(self, channel: Channel, hello: tuple[str, ...]) -> None:
         self.addrs: tuple[str, ...] = ()  # where the peer says it listens
+        self.host, self.addr = channel.host, channel.addr
         self.dead = False
+        self.broke = False  # the peer broke the protocol
         self._channel = channel
         self._hello = hello
         self._numbers = itertools.count(1)  # 0 is the hello
         self._last = 0
         self._slots = trio.Semaphore(MAX_OUTSTANDING)
         self._waiting: dict[int, tuple[trio.Event, list[Answer]]] = {}
+        self._asked_at: dict[int, float] = {}  # of those waiting, oldest first
+        self._listeners: dict[int, _Listener] = {}
 
     @property
     def idle(self) -> bool:
-        """Tell whether nobody waits for an answer."""
-        return not self._waiting
+        """Tell whether nobody waits for an answer or for news."""
+        return not self._waiting and not self._listeners
+
+    def overdue(self, since: float) -> bool:
+        """Tell whether a question asked before `since` still waits for its answer."""
+        return next(iter(self._asked_at.values()), since) < since
 
     async def run(self) -> None:
-        """Say hello and read answers until the stream ends."""
+        """Read answers until the stream ends."""
         try:
             while True:
                 self._take(rpc.decode(await self._channel.receive()))
+        except InvalidRecord as error:
+            self.broke = True
+            log.debug("stream to %s ended: %s", self._channel.peer.hex()[:16], error)
         except NodeError as error:
             log.debug("stream to %s ended: %s", self._channel.peer.hex()[:16], error)
         finally:
             self.dead = True
             for event, _ in self._waiting.values():
                 event.set()
+            for listener in self._listeners.values():
+                listener.ended()
             await self._channel.close()
 
-    def _take(self, message: Ask | Answer) -> None:
+    def _take(self, message: Ask | Answer | News) -> None:
         if isinstance(message, Ask) or message.id > self._last:
             raise InvalidRecord("frame", "answers nothing that was asked")
-        if message.id == 0:
+        if isinstance(message, News):
+            if listener := self._listeners.get(message.id):
+                listener.take(message.raws)
+        elif message.id == 0:
             self.addrs = rpc.hello_args((message.result,))
         elif message.id in self._waiting:
             event, answers = self._waiting[message.id]
@@ -84,23 +103,35 @@ class _Link:
         """Say where we listen; the answer comes before any other."""
         await self._channel.send(rpc.encode(Ask(0, rpc.HELLO, (self._hello,))))
 
-    async def ask(self, method: str, args: tuple[Any, ...]) -> Any:
+    async def ask(
+        self, method: str, args: tuple[Any, ...], listener: _Listener | None = None
+    ) -> Any:
         """Return the result. Raises Unreachable, or PeerFault with the peer's refusal."""
         async with self._slots:
             if self.dead:
                 raise Unreachable("the stream to the peer has ended")
             number = self._last = next(self._numbers)
             event, answers = self._waiting[number] = (trio.Event(), [])
+            self._asked_at[number] = trio.current_time()
+            if listener is not None:  # news may follow the answer at once
+                self._listeners[number] = listener
             try:
                 await self._channel.send(rpc.encode(Ask(number, method, args)))
                 await event.wait()
             finally:
-                del self._waiting[number]
+                del self._waiting[number], self._asked_at[number]
+                if not answers or answers[0].error:
+                    self._listeners.pop(number, None)
         if not answers:
             raise Unreachable("the stream to the peer has ended")
         if answers[0].error:
             raise PeerFault(answers[0].error)
         return answers[0].result
+
+    def forget(self, take: Heard) -> None:
+        """Deliver no more news to `take`."""
+        for number in [n for n, x in self._listeners.items() if x.take == take]:
+            del self._listeners[number]
 
     async def close(self) -> None:
         """End the stream."""
@@ -109,136 +140,147 @@ class _Link:
 
 
 class Calls:
-    """Calls to peers and answers to theirs."""
+    """The asking side of the DHT protocol over one transport."""
 
-    def __init__(self, streams: Streams, protocol: str) -> None:
+    def __init__(
+        self, streams: Streams, protocol: str, rtts: Rtts, tally: Tally, *, limit: int = MAX_LINKS
+    ) -> None:
+        self.own = streams.node_id
         self._streams = streams
         self._protocol = protocol
-        self._serve: Serve | None = None
+        self._rtts = rtts
+        self._tally = tally
+        self._limit = limit
+        self.warm: frozenset[bytes] = frozenset()  # peers whose streams are closed last
         self._nursery: trio.Nursery | None = None
-        self._links: OrderedDict[bytes, _Link] = OrderedDict()
+        self._links: OrderedDict[bytes, Link] = OrderedDict()
         self._opening: dict[bytes, trio.Lock] = {}
-        self._inbound: Counter[bytes] = Counter()
-        self._quota: dict[bytes, tuple[float, float]] = {}  # tokens, when counted
 
-    def start(self, nursery: trio.Nursery, serve: Serve) -> None:
-        """Begin to answer with `serve`; links live in `nursery`."""
+    def start(self, nursery: trio.Nursery) -> None:
+        """Begin to open streams; they live in `nursery`."""
         self._nursery = nursery
-        self._serve = serve
-        self._streams.serve(self._protocol, self.answer, limit=rpc.FRAME_LIMIT)
 
-    def addrs_of(self, node_id: bytes) -> tuple[str, ...]:
-        """Return what a peer with an open stream said of where it listens, or nothing."""
+    def link_of(self, node_id: bytes) -> Link | None:
+        """Return the open stream to a peer, if there is one."""
         link = self._links.get(node_id)
-        return link.addrs if link and not link.dead else ()
+        return link if link and not link.dead else None
 
     def links(self) -> tuple[bytes, ...]:
         """Return the peers to whom a stream is open."""
         return tuple(node_id for node_id, link in self._links.items() if not link.dead)
 
-    # ------------------------------------------------------------------ asking
-
-    async def call(self, peer: Peer, method: str, args: tuple[Any, ...]) -> Any:
-        """Ask; once more on a fresh stream if the one held fails.
+    async def call(
+        self, peer: Peer, method: str, args: tuple[Any, ...], *, anew: bool = False
+    ) -> Any:
+        """Ask; once more on a fresh stream if the one held fails, or at once with `anew`.
 
         Raises Unreachable, or PeerFault with the peer's refusal.
         """
+        self._tally.add(f"asked_{method}")
         held = self._links.get(peer.node_id)
-        if held is not None and not held.dead:
+        if held is not None and not held.dead and not anew:
             self._links.move_to_end(peer.node_id)
             try:
-                return await self._ask(held, method, args)
+                return await self._ask(peer.node_id, held, method, args)
             except Unreachable:
-                await self.drop(peer.node_id)
-        link = await self._link(peer)
+                self._tally.add("asked_again")
+                await self.drop(peer.node_id, held)
+        link = await self._link(peer, anew=anew)
         try:
-            return await self._ask(link, method, args)
+            return await self._ask(peer.node_id, link, method, args)
         except Unreachable:
-            await self.drop(peer.node_id)
+            await self.drop(peer.node_id, link)
             raise
 
-    async def drop(self, node_id: bytes) -> None:
-        """Close our stream to a peer."""
-        if link := self._links.pop(node_id, None):
-            await link.close()
+    async def listen(
+        self,
+        peer: Peer,
+        kind: str,
+        key: bytes,
+        seconds: int,
+        take: Heard,
+        ended: Callable[[], None],
+    ) -> int:
+        """Have a peer push what it newly holds under a key to `take`; return the seconds granted.
 
-    async def _ask(self, link: _Link, method: str, args: tuple[Any, ...]) -> Any:
+        `ended` is called once if the stream ends. Raises Unreachable, PeerFault, InvalidRecord.
+        """
+        self._tally.add("asked_listen")
+        link = self.link_of(peer.node_id) or await self._link(peer)
+        link.forget(take)
+        args = (kind, key, seconds)
+        listener = _Listener(take, ended) if seconds else None
+        return rpc.granted_in(await self._ask(peer.node_id, link, rpc.LISTEN, args, listener))
+
+    async def unlisten(self, node_id: bytes, kind: str, key: bytes, take: Heard) -> None:
+        """Have a peer push no more of a key to `take`. Raises Unreachable, PeerFault."""
+        if link := self.link_of(node_id):
+            link.forget(take)
+            await self._ask(node_id, link, rpc.LISTEN, (kind, key, 0))
+
+    async def drop(self, node_id: bytes, link: Link | None = None) -> None:
+        """Close our stream to a peer, or this one of them."""
+        held = self._links.get(node_id)
+        if held is not None and link in (None, held):
+            del self._links[node_id]
+            await held.close()
+
+    async def _ask(
+        self,
+        node_id: bytes,
+        link: Link,
+        method: str,
+        args: tuple[Any, ...],
+        listener: _Listener | None = None,
+    ) -> Any:
+        asked = trio.current_time()
         try:
-            with trio.fail_after(CALL_DEADLINE):
-                return await link.ask(method, args)
+            with trio.fail_after(self._rtts.hard(node_id)):
+                answer = await link.ask(method, args, listener)
         except trio.TooSlowError:
+            self._rtts.late(node_id)
+            self._tally.add("timed_out")
             raise Unreachable("the peer did not answer in time") from None
+        except PeerFault:
+            self._rtts.observe(node_id, trio.current_time() - asked)
+            raise
+        self._rtts.observe(node_id, trio.current_time() - asked)
+        return answer
 
-    async def _link(self, peer: Peer) -> _Link:
+    async def _link(self, peer: Peer, *, anew: bool = False) -> Link:
         if self._nursery is None:
             raise LocalFault("the DHT is not running")
         lock = self._opening.setdefault(peer.node_id, trio.Lock())
         try:
             async with lock:
-                held = self._links.get(peer.node_id)
-                if held is not None and not held.dead:
+                held = self.link_of(peer.node_id)
+                if held is not None and not anew:
                     return held
-                return await self._open(peer, self._nursery)
+                return await self._open(peer, self._nursery, anew=anew)
         finally:
             if not lock.locked():
                 self._opening.pop(peer.node_id, None)
 
-    async def _open(self, peer: Peer, nursery: trio.Nursery) -> _Link:
-        while len(self._links) >= MAX_LINKS:
-            oldest = next((n for n, x in self._links.items() if x.dead or x.idle), None)
-            if oldest is None:
-                raise Unreachable("too many peers are being asked at once")
-            await self.drop(oldest)
+    def _leaver(self) -> bytes:
+        """Return whose stream makes room: one that nobody waits on, used longest ago."""
+        idle = [n for n, link in self._links.items() if link.dead or link.idle]
+        if not idle:
+            raise Unreachable("too many peers are being asked at once")
+        return next((n for n in idle if n not in self.warm), idle[0])
+
+    async def _open(self, peer: Peer, nursery: trio.Nursery, *, anew: bool) -> Link:
+        await self.drop(peer.node_id)
+        while len(self._links) >= self._limit:
+            await self.drop(self._leaver())
+        wait = DIAL_ROUNDS * (self._rtts.mean(peer.node_id) or DIAL_DEADLINE)
         try:
-            with trio.fail_after(DIAL_DEADLINE):
+            with trio.fail_after(min(DIAL_DEADLINE, max(DIAL_MIN, wait))):
                 channel = await self._streams.open(
-                    peer.node_id, peer.addrs, self._protocol, limit=rpc.FRAME_LIMIT
+                    peer.node_id, peer.addrs, self._protocol, limit=rpc.FRAME_LIMIT, anew=anew
                 )
         except trio.TooSlowError:
             raise Unreachable("the peer did not answer in time") from None
-        link = self._links[peer.node_id] = _Link(channel, self._streams.addrs())
+        link = self._links[peer.node_id] = Link(channel, self._streams.addrs())
         nursery.start_soon(link.run)
         await link.greet()
         return link
-
-    # ------------------------------------------------------------------ answering
-
-    async def answer(self, channel: Channel) -> None:
-        """Answer one inbound stream until it ends. Raises InvalidRecord on garbage."""
-        peer = channel.peer
-        if self._inbound[peer] >= MAX_INBOUND_PER_PEER:
-            return
-        self._inbound[peer] += 1
-        try:
-            while True:
-                ask = rpc.decode(await channel.receive())
-                if not isinstance(ask, Ask):
-                    raise InvalidRecord("frame", "is an answer on a stream for questions")
-                await self._pace(peer)
-                await channel.send(rpc.encode(self._answer(peer, ask)))
-        finally:
-            self._inbound[peer] -= 1
-            if not self._inbound[peer]:
-                del self._inbound[peer]
-
-    def _answer(self, peer: bytes, ask: Ask) -> Answer:
-        if self._serve is None:
-            return Answer(ask.id, (), "is not running")
-        try:
-            return Answer(ask.id, self._serve(peer, ask))
-        except InvalidRecord as error:
-            return Answer(ask.id, (), str(error)[: rpc.MAX_ERROR_BYTES // 4] or "is invalid")
-        except StorageFault as error:
-            log.warning("the DHT cannot store: %s", error)
-            return Answer(ask.id, (), "the disk of this node refuses")
-
-    async def _pace(self, peer: bytes) -> None:
-        """Spend one question of the peer's quota, waiting for it if need be."""
-        now = trio.current_time()
-        tokens, counted = self._quota.get(peer, (BURST, now))
-        tokens = min(BURST, tokens + (now - counted) * RATE) - 1
-        if len(self._quota) > MAX_QUOTAS:
-            self._quota = {p: q for p, q in self._quota.items() if p in self._inbound}
-        self._quota[peer] = (tokens, now)
-        if tokens < 0:
-            await trio.sleep(-tokens / RATE)

@@ -33,8 +33,7 @@ class Event(Enum):
 
     GARBAGE = ("sent frames that cannot be read", 25.0)
     LIE = ("served records that are not valid", 10.0)
-    FLOOD = ("asked far beyond its quota", 5.0)
-    REFUSED = ("sent records or questions that were refused", 1.0)
+    FORGED = ("had us check records that are not valid", 5.0)
 
     @property
     def words(self) -> str:

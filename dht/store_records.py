@@ -1,9 +1,12 @@
-"""The records a node holds for others, and the peers it has met, in the node's SQLite file.
+"""The records a node holds for others, and the peers it has met, in a SQLite file.
 
-Bounded in all, per key and per owner: when a bound is reached, what expires first goes.
+Bounded in all, per key and per owner: when a bound is reached, what ranks lowest and
+expires first goes.
 """
 
+import hashlib
 from collections.abc import Sequence
+from enum import Enum
 from typing import Final
 
 from dht.endpoint import Peer
@@ -35,8 +38,26 @@ _SCRIPTS: Final = (
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE dht_sequence (kind TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT
     """,
+    """
+    DELETE FROM dht_record;
+    ALTER TABLE dht_record ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE dht_record ADD COLUMN hash BLOB NOT NULL DEFAULT x''
+    """,
 )
-_COLUMNS: Final = "kind, key, owner, id, seq, expires_at, raw"
+_COLUMNS: Final = "kind, key, owner, id, seq, expires_at, raw, rank"
+
+
+class Kept(Enum):
+    """What became of a record that was to be stored."""
+
+    NEW = "it is held now, and was not before"
+    KNOWN = "it was held already"
+    WORSE = "a better one is held, or there is no room for it"
+
+    @property
+    def held(self) -> bool:
+        """Tell whether the record is held now."""
+        return self is not Kept.WORSE
 
 
 class RecordStore:
@@ -48,22 +69,36 @@ class RecordStore:
         database.migrate(ROOM, _SCRIPTS)
         self._count = self.count()
 
-    def put(self, record: Record) -> bool:
-        """Keep the winner of `record` and what is held; tell whether `record` is held now."""
+    def put(self, record: Record, per_key: int = MAX_PER_KEY) -> Kept:
+        """Keep the winner of `record` and what is held; tell what became of it.
+
+        A record that came again lives as long as the later of the two would.
+        """
         with self._db.transaction():
             held = self._held(record)
             if held is not None and held.raw == record.raw:
-                return True
+                self._renew(held, record)
+                return Kept.KNOWN
             if held is not None and better(held, record) is held:
-                return False
+                return Kept.WORSE
             self._db.run(
-                f"INSERT OR REPLACE INTO dht_record ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+                f"INSERT OR REPLACE INTO dht_record ({_COLUMNS}, hash) "  # noqa: S608 - constants
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(record.kind, record.key, record.owner, record.id),
-                *(record.seq, record.expires_at, record.raw),
+                *(record.seq, record.expires_at, record.raw, record.rank),
+                hashlib.sha256(record.raw).digest(),
             )
             self._count += held is None
-            self._evict(record)
-            return self._held(record) is not None
+            self._evict(record, per_key)
+            return Kept.NEW if self._held(record) is not None else Kept.WORSE
+
+    def _renew(self, held: Record, record: Record) -> None:
+        if record.expires_at > held.expires_at:
+            self._db.run(
+                "UPDATE dht_record SET expires_at = ? "
+                "WHERE kind = ? AND key = ? AND owner = ? AND id = ?",
+                *(record.expires_at, record.kind, record.key, record.owner, record.id),
+            )
 
     def _held(self, record: Record) -> Record | None:
         row = self._db.one(
@@ -73,21 +108,22 @@ class RecordStore:
         )
         return Record(*row) if row else None
 
-    def _evict(self, record: Record) -> None:
+    def _evict(self, record: Record, per_key: int) -> None:
         """Hold the bounds that this record may have broken."""
         here = (record.kind, record.key)
         for where, args, limit in (
             ("kind = ? AND key = ? AND owner = ?", (*here, record.owner), MAX_PER_OWNER_AND_KEY),
-            ("kind = ? AND key = ?", here, MAX_PER_KEY),
+            ("kind = ? AND key = ?", here, per_key),
             ("owner = ?", (record.owner,), MAX_PER_OWNER),
             ("1", (), self._limit),
         ):
             if not args and self._count <= limit:
                 continue  # counted, so that a put need not walk the whole table
+            order = "rank DESC," if args[:2] == here else ""
             self._count -= self._db.run(
                 "DELETE FROM dht_record WHERE (kind, key, owner, id) IN ("  # noqa: S608
                 f"SELECT kind, key, owner, id FROM dht_record WHERE {where} "
-                "ORDER BY expires_at DESC, owner, id LIMIT -1 OFFSET ?)",
+                f"ORDER BY {order} expires_at DESC, owner, id LIMIT -1 OFFSET ?)",
                 *args,
                 limit,
             )
@@ -108,6 +144,20 @@ class RecordStore:
     def all_of(self, kind: str, key: bytes, now: int) -> list[Record]:
         """Return every live record of a key."""
         return self.page(kind, key, b"", now, MAX_PER_KEY)
+
+    def items(self, kind: str, key: bytes, now: int) -> list[tuple[bytes, bytes]]:
+        """Return (owner || id, SHA-256 of the record) of a key's live records, in that order."""
+        rows = self._db.all(
+            "SELECT owner, id, hash FROM dht_record WHERE kind = ? AND key = ? "
+            "AND expires_at > ? ORDER BY owner, id",
+            *(kind, key, now),
+        )
+        return [(row["owner"] + row["id"], row["hash"]) for row in rows]
+
+    def held_keys(self) -> list[tuple[str, bytes]]:
+        """Return every (kind, key) under which something is held."""
+        rows = self._db.all("SELECT DISTINCT kind, key FROM dht_record")
+        return [(row["kind"], row["key"]) for row in rows]
 
     def count(self) -> int:
         """Return how many records are held."""

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from dht.keys import record_key, shard_of
-from dht.records import Kinds, Record
+from dht.records import Bounds, Kinds, Record
 from dht.shell_node import Dht
 from escrow.arbiters import ArbiterRecord
 from escrow.backend_wallet import BdkWallet
@@ -47,7 +47,9 @@ def kinds(network: Network) -> Kinds:
         expires_at = now + ARBITER_LIFE_S
         return Record(ARBITER, key, found.node_id, b"", found.at_height, expires_at, raw)
 
-    return Kinds({OFFER: offer, ARBITER: arbiter})
+    found = Kinds({OFFER: offer})
+    found.register(ARBITER, arbiter, Bounds(passed_on=False))  # it lives from its last put on
+    return found
 
 
 class DhtRecords:

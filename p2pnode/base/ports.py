@@ -82,6 +82,14 @@ class Streams(Protocol):
         """
         ...
 
+    def refuse(self, barred: Callable[[bytes, str], str]) -> None:
+        """Let nobody in for whom `barred(node id or empty, host)` names a reason."""
+        ...
+
+    def close_barred(self) -> None:
+        """Close the connections of those who have been barred since they came."""
+        ...
+
     def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
         """Answer inbound streams of `protocol` with `handler`, one task each."""
         ...

@@ -16,9 +16,13 @@ from p2pnode.base.errors import StorageFault
 
 
 class Database:
-    """One connection, used from one thread; nested transactions join the outer one."""
+    """One connection, used from one thread; nested transactions join the outer one.
 
-    def __init__(self, path: Path | None) -> None:
+    Without `durable` the last commits may be lost with the power, never with the process,
+    and no commit waits for the disk: for what strangers have us keep.
+    """
+
+    def __init__(self, path: Path | None, *, durable: bool = True) -> None:
         self._path = path
         self._depth = 0
         try:
@@ -28,7 +32,8 @@ class Database:
             if path:
                 path.chmod(0o600)
             self._db.row_factory = sqlite3.Row
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            sync = "FULL" if durable else "NORMAL"
+            for pragma in ("journal_mode=WAL", f"synchronous={sync}", "foreign_keys=ON"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS migration ("

@@ -32,7 +32,7 @@ async def _forty(build):
     for number in range(MARKETS):
         maker = live[number % len(live)]
         raw = note(maker.identity, f"market {number}")
-        put = await maker.dht.put(NOTE, raw)
+        put = await maker.dht.put(NOTE, raw, whole=True)
         assert (put.acked, put.closest) == (K, K)
 
     held = {number: _holders(live, number) for number in range(MARKETS)}
@@ -82,8 +82,9 @@ async def test_a_second_version_replaces_the_first_wherever_it_lies():
             await node.dht.join([nodes[0].peer])
         owner = identity("owner")
         for seq in (1, 2):
-            await nodes[seq].dht.put(NOTE, note(owner, "x", seq=seq))
-        late = await nodes[3].dht.put(NOTE, note(owner, "x", seq=1, text=b"stale"))
+            await nodes[seq].dht.put(NOTE, note(owner, "x", seq=seq), whole=True)
+        stale = note(owner, "x", seq=1, text=b"stale")
+        late = await nodes[3].dht.put(NOTE, stale, whole=True)
         found = await nodes[4].dht.get(NOTE, note_key("x"))
         assert late.acked == 0
         assert [r.seq for r in found.records] == [2]

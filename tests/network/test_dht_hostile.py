@@ -14,7 +14,7 @@ from dht_kit import (
     until,
 )
 
-from dht import address, rpc, shell_rpc
+from dht import address, rpc, shell_serve
 from dht.endpoint import Peer
 from dht.rpc import Answer, Ask
 from dht.transport_libp2p import open_streams
@@ -62,7 +62,7 @@ async def test_a_bad_record_is_refused_on_store(what):
         assert answer.error
         assert node.dht.view()["records"] == 0
         good = await ask(channel, rpc.STORE, NOTE, note_key("m"), note(MALLORY, "m"), number=2)
-        assert good == Answer(2, (1,))  # the stream has not suffered
+        assert good == Answer(2, (1, ()))  # the stream has not suffered
 
 
 @pytest.mark.parametrize("what", bad_records())
@@ -252,8 +252,8 @@ async def test_hearsay_does_not_move_a_contact():
 
 
 async def test_a_flood_of_questions_is_slowed_for_its_sender_alone(monkeypatch):
-    monkeypatch.setattr(shell_rpc, "BURST", 20.0)
-    monkeypatch.setattr(shell_rpc, "RATE", 40.0)
+    monkeypatch.setattr(shell_serve, "BURST", 20.0)
+    monkeypatch.setattr(shell_serve, "RATE", 40.0)
     async with town() as build, open_streams(MALLORY, NETWORK) as mallory:
         node = await build.node("a")
         channel = await opened(mallory, node)
@@ -277,7 +277,7 @@ async def test_a_flood_of_questions_is_slowed_for_its_sender_alone(monkeypatch):
 async def test_one_peer_cannot_hold_many_streams():
     async with town() as build, open_streams(MALLORY, NETWORK) as mallory:
         node = await build.node("a")
-        channels = [await opened(mallory, node) for _ in range(shell_rpc.MAX_INBOUND_PER_PEER)]
+        channels = [await opened(mallory, node) for _ in range(shell_serve.MAX_INBOUND_PER_PEER)]
         for channel in channels:
             assert await ask(channel, rpc.PING) == Answer(1, ())
         extra = await opened(mallory, node)
@@ -332,7 +332,7 @@ async def test_what_has_expired_is_neither_served_nor_kept():
         assert len((await b.dht.get(NOTE, note_key("m"))).records) == 1
         clock.seconds = NOW + 5
         assert (await b.dht.get(NOTE, note_key("m"))).records == ()
-        await a.dht._upkeep()
+        await a.dht._maintain_once()
         assert a.dht.view()["records"] == 0
         with pytest.raises(InvalidRecord, match="expires_at"):
             await a.dht.put(NOTE, note(identity("owner"), "m", expires_at=NOW + 5))

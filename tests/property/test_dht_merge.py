@@ -61,11 +61,9 @@ def test_an_equal_sequence_has_one_winner_whoever_came_first(one, other):
 
 def test_a_key_holds_the_latest_to_expire_within_its_quotas(monkeypatch):
     monkeypatch.setattr(records, "MAX_PER_OWNER_AND_KEY", 2)
-    monkeypatch.setattr(records, "MAX_PER_KEY", 3)
-
     all_of_them = [
         made(bytes([owner]) * 32, bytes([number]), 1, number, b"")
         for owner, number in ((1, 1), (1, 2), (1, 3), (2, 4), (2, 5))
     ]
     for order in permutations(all_of_them):
-        assert [r.expires_at for r in merge(order)] == [3, 4, 5]
+        assert [r.expires_at for r in merge(order, per_key=3)] == [3, 4, 5]

@@ -1,18 +1,15 @@
-"""The DHT's decoders: endpoints, addresses, seeds, frames, the record store."""
-
-import json
-from pathlib import Path
+"""The DHT's decoders: endpoints, addresses, frames, the record store."""
 
 import pytest
 from dht_kit import NETWORK, NOTE, NOW, identity, note, note_key, validate_note
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dht import address, bootstrap, endpoint, rpc
+from dht import address, endpoint, rpc
 from dht.endpoint import Peer
 from dht.keys import record_key, shard_of
-from dht.records import Kinds, Record
-from dht.store_records import RecordStore
+from dht.records import MAX_ANY_BYTES, Kinds, Record
+from dht.store_records import Kept, RecordStore
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.identity import Identity, dht_id, peer_id, works
@@ -160,78 +157,23 @@ def test_garbage_is_one_error_everywhere(raw):
             continue
 
 
-# ------------------------------------------------------------------ bootstrap_nodes.json
-
-
-def seeds_file(*entries, version=1):
-    return json.dumps({"version": version, "networks": {"sandbox": list(entries), "main": []}})
-
-
-GOOD = {"peer_id": ALICE_ID, "addrs": ["/ip4/192.0.2.7/tcp/4001"]}
-
-
-def test_the_file_in_the_tree_is_sound_and_invents_nobody():
-    link = Path(__file__).parents[2] / "p2pnode" / "bootstrap_nodes.json"
-    rows = list(bootstrap.verify(link.read_text()))
-    assert [row[1:] for row in rows] == [(0, "")] * 5
-
-
-@pytest.mark.parametrize(
-    ("entry", "what"),
-    [
-        ({}, "peer_id"),
-        (GOOD | {"peer_id": "QmNope"}, "peer_id"),
-        (GOOD | {"peer_id": peer_id(LAZY.node_id)}, "peer_id"),
-        (GOOD | {"addrs": []}, "addrs"),
-        (GOOD | {"addrs": "x"}, "addrs"),
-        (GOOD | {"addrs": ["/ip4/192.0.2.7/udp/1"]}, "addrs"),
-        (GOOD | {"addrs": [7]}, "addrs"),
-        (GOOD | {"addrs": GOOD["addrs"] * 5}, "addrs"),
-        ([], "entry"),
-        ("x", "entry"),
-    ],
-)
-def test_a_bad_seed_is_named_and_skipped(entry, what):
-    good, bad = bootstrap.seeds(seeds_file(entry, GOOD), NETWORK)
-    assert good == (Peer(ALICE.node_id, ("/ip4/192.0.2.7/tcp/4001",)),)
-    assert len(bad) == 1
-    assert bad[0].startswith(f"networks.sandbox[0].{what}")
-    assert bootstrap.seeds(seeds_file(entry, GOOD), network("main")) == ((), ())
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"version":1}', '{"version":1,"networks":[]}', seeds_file(version=2),
-     '{"version":true,"networks":{}}', '{"version":1,"networks":{"main":{}}}', "[" * 100_000],
-)  # fmt: skip
-def test_a_file_of_another_shape_is_refused(text):
-    with pytest.raises(InvalidRecord):
-        bootstrap.seeds(text, NETWORK)
-
-
-def test_two_entries_of_one_node_are_joined():
-    other = GOOD | {"addrs": ["/ip4/192.0.2.8/tcp/1"]}
-    good, bad = bootstrap.seeds(seeds_file(GOOD, other), NETWORK)
-    assert not bad
-    assert good == (Peer(ALICE.node_id, (*GOOD["addrs"], *other["addrs"])),)
-
-
 # ------------------------------------------------------------------ frames
 
 
 def test_the_fullest_answer_fits_a_frame_and_carries_a_record():
     addr = f"/dns4/{'a' * 60}.{'b' * 39}/tcp/65535"  # as long as a host may be
     peers = [Peer(identity(str(n)).node_id, (addr,) * 4) for n in range(25)]
-    raws = [(bytes([n]) * 64, bytes(2048)) for n in range(10)]
+    raws = [(bytes([n]) * 64, bytes(MAX_ANY_BYTES)) for n in range(2)]
     payload = rpc.encode(rpc.Answer(2**53 - 1, rpc.page_out(peers, raws)))
     assert len(payload) <= rpc.FRAME_LIMIT
     page = rpc.page_in(rpc.decode(payload).result, NETWORK)
     assert len(page.peers) == rpc.MAX_CONTACTS
     assert len(page.raws) >= 1
     assert page.cursor == raws[len(page.raws) - 1][0]
-    last = rpc.page_out([], raws[:2])
+    small = [(at, b"x") for at, _ in raws]
+    last = rpc.page_out([], small)
     assert last[2] == b""
-    assert rpc.page_out([], raws[:2], more=True)[2] == raws[1][0]
+    assert rpc.page_out([], small, more=True)[2] == raws[1][0]
 
 
 @pytest.mark.parametrize("message", [rpc.Ask(7, "ping", ()), rpc.Answer(7, (1, (b"x",)), "")])
@@ -249,10 +191,10 @@ def record(owner, number, *, seq=1, expires_at=100, raw=b"x", key=b"k"):
 
 def test_the_store_keeps_the_winner():
     store = RecordStore(Database(None))
-    assert store.put(record(b"a", 1, seq=2, raw=b"new"))
-    assert not store.put(record(b"a", 1, seq=1, raw=b"old"))
-    assert store.put(record(b"a", 1, seq=2, raw=b"new"))
-    assert store.put(record(b"a", 1, seq=3, raw=b"newer"))
+    assert store.put(record(b"a", 1, seq=2, raw=b"new")) is Kept.NEW
+    assert store.put(record(b"a", 1, seq=1, raw=b"old")) is Kept.WORSE
+    assert store.put(record(b"a", 1, seq=2, raw=b"new")) is Kept.KNOWN
+    assert store.put(record(b"a", 1, seq=3, raw=b"newer")) is Kept.NEW
     assert [r.raw for r in store.all_of(NOTE, b"k" * 32, 0)] == [b"newer"]
     outcomes = set()
     for first, second in ((b"p", b"q"), (b"q", b"p")):
@@ -270,7 +212,7 @@ def test_one_owner_cannot_fill_a_key_nor_the_store(monkeypatch):
     store.put(record(b"b", 1, expires_at=50))
     for number in range(10):
         held = store.put(record(b"a", number, expires_at=100 - number))
-        assert held is (number < 3)
+        assert held.held is (number < 3)
     assert {r.owner[:1] for r in store.all_of(NOTE, b"k" * 32, 0)} == {b"a", b"b"}
     for number in range(10):
         store.put(record(b"a", number, key=b"l"))
@@ -279,7 +221,7 @@ def test_one_owner_cannot_fill_a_key_nor_the_store(monkeypatch):
         store.put(record(bytes([65 + number]), 1, expires_at=200, key=b"m"))
     assert store.count() == 7
     assert {r.expires_at for r in store.all_of(NOTE, b"m" * 32, 0)} == {200}
-    assert not store.put(record(b"z", 1, expires_at=1))
+    assert store.put(record(b"z", 1, expires_at=1)) is Kept.WORSE
 
 
 def test_pages_go_on_where_the_last_one_ended():

@@ -1,0 +1,205 @@
+"""A subscription: told of each change under a key by the nodes that hold it.
+
+It listens at all of the k closest, so that a holder's death loses nothing and a lying one
+hides nothing. A holder whose stream ends is replaced at once; at half of each grant all are
+renewed, and whoever holds another set than we have seen is read again (`dht.digest`).
+"""
+
+import hashlib
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import trio
+
+from dht import digest, rpc
+from dht.digest import Item
+from dht.endpoint import Peer
+from dht.harvest import Found
+from dht.records import Kinds, Record, better, place
+from dht.shell_contacts import Contacts
+from dht.shell_rpc import Calls
+from dht.tally import Tally
+from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, Unreachable
+from p2pnode.base.ports import Clock
+
+log = logging.getLogger(__name__)
+
+GRANT: Final = rpc.MAX_LISTEN_S  # seconds asked for
+AGAIN_AFTER: Final = 0.25  # seconds before a lost holder is replaced, doubled up to
+AGAIN_MOST: Final = 30.0
+READ_EVERY: Final = 900.0  # seconds after which the key is read again in any case
+MAX_UNREAD: Final = 1024  # records that wait for one reader; beyond, his channel ends
+MAX_SEEN: Final = 4096  # places whose latest record is remembered
+
+
+class Subscription:
+    """One key listened to; `run` keeps it so, each reader gets what is there and what comes."""
+
+    def __init__(
+        self,
+        where: tuple[str, bytes],
+        get: Callable[[], Awaitable[Found]],
+        calls: Calls,
+        contacts: Contacts,
+        kinds: Kinds,
+        clock: Clock,
+        tally: Tally,
+    ) -> None:
+        self.where = where
+        self.ready = trio.Event()  # listened to, and read once
+        self.over = trio.CancelScope()  # ends `run`
+        self._readers: list[trio.MemorySendChannel[Record]] = []
+        self._get = get
+        self._calls, self._contacts = calls, contacts
+        self._kinds, self._clock, self._tally = kinds, clock, tally
+        self._seen: OrderedDict[tuple[bytes, bytes], Record] = OrderedDict()
+        self._nodes: list[Peer] = []  # where we listen
+        self._holders: dict[bytes, float] = {}  # who has granted it -> until when
+        self._read_at = -math.inf
+        self._lost = trio.Event()
+        self._closing = False
+
+    def read(self) -> trio.MemoryReceiveChannel[Record]:
+        """Return a channel of the records known now, then of each change."""
+        into, records = trio.open_memory_channel[Record](MAX_UNREAD + len(self._seen))
+        for record in self._seen.values():
+            into.send_nowait(record)
+        self._readers.append(into)
+        return records
+
+    @property
+    def unread(self) -> bool:
+        """Tell whether nobody reads any more."""
+        self._readers = [r for r in self._readers if r.statistics().open_receive_channels]
+        return not self._readers
+
+    async def run(self) -> None:
+        """Listen until cancelled, then tell the holders to stop."""
+        try:
+            with self.over:
+                await self._listen()
+        finally:
+            self._closing = True
+            with trio.move_on_after(1) as leaving:
+                leaving.shield = True
+                await self._leave()
+
+    async def _listen(self) -> None:
+        pause = AGAIN_AFTER
+        while True:
+            self._lost = trio.Event()
+            before = trio.current_time()
+            await self._renew()
+            self.ready.set()
+            with trio.move_on_after(GRANT / 2):
+                await self._lost.wait()
+            quick = trio.current_time() - before < AGAIN_MOST
+            await trio.sleep(pause)
+            pause = min(AGAIN_MOST, 2 * pause) if quick else AGAIN_AFTER
+
+    def take(self, raws: tuple[bytes, ...]) -> None:
+        """Take what a holder pushes, or what was read; only what is valid and new goes on."""
+        for raw in raws:
+            try:
+                record = self._kinds.admit(*self.where, raw, self._clock.now())
+            except InvalidRecord as error:
+                self._tally.add("news_invalid")
+                log.debug("news refused: %s", error)
+                continue
+            self._deliver(record)
+
+    def _deliver(self, record: Record) -> None:
+        held = self._seen.get(place(record))
+        if held is not None and (held.raw == record.raw or better(held, record) is held):
+            return
+        for reader in self._readers:
+            try:
+                reader.send_nowait(record)
+            except trio.WouldBlock:
+                self._tally.add("news_unread")
+                reader.close()  # the reader sees the end, and opens another that tells all
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                continue  # it has gone
+        self._seen[place(record)] = record
+        self._seen.move_to_end(place(record))
+        if len(self._seen) > MAX_SEEN:
+            self._seen.popitem(last=False)
+
+    # ------------------------------------------------------------------ holders
+
+    async def _renew(self) -> None:
+        """Listen at the k closest, then read what was missed in between."""
+        if not self._nodes:  # listen first, so that nothing falls between reading and listening
+            await self._listen_at(self._contacts.table.closest(self.where[1]))
+        stale = self._read_at + READ_EVERY < trio.current_time()
+        try:
+            if stale or len(self._holders) < len(self._nodes) or await self._differ():
+                found = await self._get()
+                self.take(tuple(record.raw for record in found.records))
+                self._nodes = [p for p in found.closest if p.node_id != self._calls.own]
+                self._read_at = trio.current_time()
+        except NodeError as error:
+            log.info("a key listened to cannot be read: %s", error)
+        await self._listen_at(self._nodes)
+
+    async def _listen_at(self, nodes: list[Peer]) -> None:
+        due = trio.current_time() + GRANT / 2
+        async with trio.open_nursery() as nursery:
+            for peer in nodes:
+                if self._holders.get(peer.node_id, 0) <= due:
+                    nursery.start_soon(self._listen_one, peer)
+
+    async def _listen_one(self, peer: Peer) -> None:
+        ended = partial(self._ended, peer.node_id)
+        try:
+            granted = await self._calls.listen(peer, *self.where, GRANT, self.take, ended)
+        except (Unreachable, PeerFault, InvalidRecord) as error:
+            log.debug("%s does not let us listen: %s", peer.node_id.hex()[:16], error)
+            self._holders.pop(peer.node_id, None)
+            return
+        if granted:
+            self._holders[peer.node_id] = trio.current_time() + granted
+
+    def _ended(self, node_id: bytes) -> None:
+        if self._holders.pop(node_id, None) is not None and not self._closing:
+            self._tally.add("listens_lost")
+            self._lost.set()
+
+    async def _differ(self) -> bool:
+        """Tell whether a holder has another set than we have seen."""
+        now = self._clock.now()
+        seen = [r for r in self._seen.values() if r.expires_at > now]
+        ours: list[Item] = sorted((r.owner + r.id, hashlib.sha256(r.raw).digest()) for r in seen)
+        others: list[bytes] = []
+
+        async def compare(peer: Peer) -> None:
+            try:
+                told = await self._contacts.call(peer, rpc.DIGEST, (*self.where, b"", b""))
+                parts = digest.parts_in(told, b"", b"")
+            except (Unreachable, PeerFault):
+                return
+            except InvalidRecord:
+                await self._contacts.lied(peer.node_id)
+                return
+            if any(digest.differing(ours, b"", parts)):
+                others.append(peer.node_id)
+
+        async with trio.open_nursery() as nursery:
+            for peer in self._nodes:
+                nursery.start_soon(compare, peer)
+        return bool(others)
+
+    async def _leave(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for node_id in self._holders:
+                nursery.start_soon(self._stop_one, node_id)
+
+    async def _stop_one(self, node_id: bytes) -> None:
+        try:
+            await self._calls.unlisten(node_id, *self.where, self.take)
+        except NodeError as error:
+            log.debug("%s was not told that we stopped listening: %s", node_id.hex()[:16], error)

@@ -1,0 +1,47 @@
+"""The bans of a node, in the same file as what it holds for others."""
+
+from typing import Final
+
+from dht.standing import Ban
+from p2pnode.base.store import Database
+
+ROOM: Final = "dht-bans"
+_SCRIPTS: Final = (
+    """
+    CREATE TABLE dht_ban (
+        subject TEXT PRIMARY KEY, reason TEXT NOT NULL, since INTEGER NOT NULL,
+        until INTEGER NOT NULL, by_hand INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+class BanStore:
+    """Keeps bans over a restart."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        database.migrate(ROOM, _SCRIPTS)
+
+    def all(self, now: int) -> list[Ban]:
+        """Return the bans in force; forget the others."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM dht_ban WHERE until <= ?", now)
+        rows = self._db.all("SELECT subject, reason, since, until, by_hand FROM dht_ban")
+        return [
+            Ban(r["subject"], r["reason"], r["since"], r["until"], by_hand=bool(r["by_hand"]))
+            for r in rows
+        ]
+
+    def save(self, ban: Ban) -> None:
+        """Keep a ban, in place of an earlier one of the same subject."""
+        with self._db.transaction():
+            self._db.run(
+                "INSERT OR REPLACE INTO dht_ban VALUES (?, ?, ?, ?, ?)",
+                *(ban.subject, ban.reason, ban.since, ban.until, int(ban.by_hand)),
+            )
+
+    def remove(self, subject: str) -> None:
+        """Forget a ban."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM dht_ban WHERE subject = ?", subject)
