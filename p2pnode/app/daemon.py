@@ -8,6 +8,7 @@ import fcntl
 import logging
 import logging.handlers
 import os
+import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +29,7 @@ LOG: Final = "node.log"
 LOG_BYTES: Final = 4 * 1024 * 1024
 LOG_FILES: Final = 3
 INTERRUPTED: Final = 130
+MAX_FILES: Final = 65_536  # descriptors: a seed holds thousands of connections
 _log = logging.getLogger(__name__)
 
 
@@ -40,6 +42,7 @@ def run(settings: Settings, open_keys: Callable[[], Keystore], ready: Callable[.
     with lock(settings.data_dir):
         keystore = open_keys()
         configure_logging(settings.data_dir)
+        raise_file_limit()
         try:
             return trio.run(partial(_main, settings, keystore, ready))
         except NodeError as alone:
@@ -118,6 +121,20 @@ def _holder(path: Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return f" (pid {pid})" if pid.isdecimal() else ""
+
+
+def raise_file_limit() -> int:
+    """Allow this process as many descriptors as its hard limit does, within reason."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:  # some systems allow less than they say
+        _log.warning("at most %d descriptors can be open: %s", soft, error)
+        return soft
+    return wanted
 
 
 class _Formatter(logging.Formatter):

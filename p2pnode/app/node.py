@@ -7,6 +7,7 @@ Started in that order, so that whatever answers has what it needs below it; ende
 cancelling the nursery, which every room survives (the shell law).
 """
 
+import ipaddress
 import logging
 import os
 from collections.abc import Callable
@@ -17,8 +18,11 @@ from typing import Any, Final
 import trio
 
 from dht import bootstrap, endpoint
+from dht.admission import SEED_LIMITS, Limits
 from dht.endpoint import Peer
+from dht.room import SEED_ROOM, Room
 from dht.shell_node import Dht
+from dht.subnets import Subnets
 from dht.transport_libp2p import Libp2pStreams, open_streams
 from escrow import backend_second
 from escrow.backend_electrum import ElectrumChain
@@ -33,11 +37,12 @@ from p2pnode import __version__
 from p2pnode.app import fit, routes_cases, routes_net, routes_offers, routes_trades, routes_wallet
 from p2pnode.app.absent import AbsentChain
 from p2pnode.app.api import Api
-from p2pnode.app.config import Settings
+from p2pnode.app.config import Settings, metrics_address
 from p2pnode.app.config import endpoint as host_and_port
 from p2pnode.app.events import Events
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
+from p2pnode.app.routes_net import LastMinute
 from p2pnode.base import identity, wire
 from p2pnode.base.clock import SystemClock, SystemRandomness
 from p2pnode.base.errors import NodeError, Unreachable
@@ -61,7 +66,11 @@ async def run_node(
     database = Database(settings.data_dir / DATABASE)
     try:
         async with open_streams(
-            keystore.identity, settings.network, listen=[settings.listen]
+            keystore.identity,
+            settings.network,
+            listen=[settings.listen],
+            limits=SEED_LIMITS if settings.seed else Limits(),
+            subnets=Subnets(settings.exempt()),
         ) as streams:
             node = Node(settings, keystore, database, streams)
             async with trio.open_nursery() as nursery:
@@ -76,6 +85,7 @@ async def run_node(
 @dataclass(frozen=True, slots=True)
 class _Rooms:
     dht: Dht
+    minute: LastMinute
     chain: ElectrumChain | AbsentChain
     wallet: BdkWallet
     book: Book
@@ -94,6 +104,7 @@ class Node:
         self._clock = SystemClock()
         self.events = Events(database)
         self._stop = trio.Event()
+        self._metrics = ""  # where they are served
         self._rooms = self._compose(keystore, database)
 
     def _compose(self, keystore: Keystore, database: Database) -> _Rooms:
@@ -101,7 +112,18 @@ class Node:
         randomness, me = SystemRandomness(), keystore.identity
         words = keystore.mnemonic.reveal()
         kinds = fit.kinds(network)
-        dht = Dht(self._streams, network, clock, randomness, database, kinds, identity=me)
+        dht = Dht(
+            self._streams,
+            network,
+            clock,
+            randomness,
+            database,
+            kinds,
+            identity=me,
+            room=SEED_ROOM if settings.seed else Room(),
+            subnets=Subnets(settings.exempt()),
+        )
+        minute = LastMinute(dht.tally.counts)
         chain: ElectrumChain | AbsentChain = AbsentChain()
         if settings.electrum:
             host, port = host_and_port("electrum", settings.electrum)
@@ -129,19 +151,25 @@ class Node:
         exchange = Exchange(world, self._streams, registry, dht.locate, database)
         routes = [
             *self._house_routes(),
-            *routes_net.routes(dht, self._streams),
+            *routes_net.routes(dht, self._streams, me, network, clock, minute),
             *routes_offers.routes(book, accounts, network=network, clock=clock),
             *routes_wallet.routes(wallet, chain, locks),
             *routes_trades.routes(exchange, book, accounts),
             *routes_cases.routes(exchange),
         ]
-        return _Rooms(dht, chain, wallet, book, exchange, Api(routes, self.events, database))
+        api = Api(routes, self.events, database)
+        return _Rooms(dht, minute, chain, wallet, book, exchange, api)
 
     async def start(self, nursery: trio.Nursery, stop: trio.Event) -> None:
         """Start every room; returns when all of them answer."""
         self._stop, rooms = stop, self._rooms
         nursery.start_soon(trio.to_thread.run_sync, backend_second.warm)
         await nursery.start(rooms.dht.run)
+        nursery.start_soon(rooms.minute.run)
+        if self._settings.metrics:
+            await self._serve_metrics(nursery)
+        if self._settings.looks_around:
+            self._look_around(nursery)
         await rooms.dht.join(self._seeds())
         if isinstance(rooms.chain, ElectrumChain):
             await nursery.start(rooms.chain.run)
@@ -162,6 +190,8 @@ class Node:
             "addrs": list(self._streams.addrs()),
             "multiaddrs": [f"{a}/p2p/{identity.peer_id(node_id)}" for a in self._streams.addrs()],
             "seed": self._settings.seed,
+            "mdns": self._settings.looks_around,
+            "metrics": f"http://{self._metrics}/metrics" if self._metrics else "",
             "peers": len(self._rooms.dht.peers()),
             "pid": os.getpid(),
             "version": __version__,
@@ -178,10 +208,48 @@ class Node:
         """Return whom to join through: the command line's first, then the file's."""
         named = [endpoint.parse_peer("bootstrap", address) for address in self._settings.bootstrap]
         text = files("p2pnode").joinpath(BOOTSTRAP_FILE).read_text(encoding="utf-8")
-        listed, complaints = bootstrap.seeds(text, self._settings.network)
+        listed, complaints = bootstrap.seeds(text, self._settings.network, self._clock.now())
         for complaint in complaints:
             log.warning("%s: %s (skipped)", BOOTSTRAP_FILE, complaint)
         return endpoint.merge_peers([*named, *listed])
+
+    def _look_around(self, nursery: trio.Nursery) -> None:
+        """Find peers on the LAN, and be found there (loads zeroconf)."""
+        from dht.backend_mdns import Neighbours
+
+        streams, meet = self._streams, self._rooms.dht.meet
+        nursery.start_soon(
+            Neighbours(
+                streams.node_id,
+                self._settings.network,
+                streams.addrs(),
+                meet,
+                SystemRandomness(),
+            ).run
+        )
+
+    async def _serve_metrics(self, nursery: trio.Nursery) -> None:
+        """Answer Prometheus (loads prometheus_client). Raises Misconfigured."""
+        from p2pnode.app.metrics import MetricsServer, Reading
+
+        def read() -> Reading:
+            return Reading(
+                info={
+                    "version": __version__,
+                    "network": self._settings.network.name,
+                    "seed": "yes" if self._settings.seed else "no",
+                },
+                view=self._rooms.dht.view(),
+                dht=self._rooms.dht.tally.counts,
+                transport=self._streams.tally.counts,
+                inbound=self._streams.inbound(),
+                connected=len(self._streams.connected()),
+            )
+
+        host, port = metrics_address("metrics", self._settings.metrics)
+        self._metrics = await nursery.start(MetricsServer(read).serve, host, port)
+        if not ipaddress.ip_address(host).is_loopback:
+            log.warning("the metrics are open to whoever reaches %s", self._metrics)
 
     async def _announce(self) -> None:
         """Make our address findable; the DHT keeps it so. Alone on the network, try again."""

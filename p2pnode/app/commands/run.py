@@ -20,6 +20,7 @@ from p2pnode.app.commands.frame import Session, common
     multiple=True,
     help="A node to join through, /ip4/…/tcp/…/p2p/12D3Koo…; may be repeated.",
 )
+@click.option("--metrics", metavar="IP:PORT", help="Serve Prometheus metrics there.")
 @click.option("--seed", is_flag=True, help="Be a seed: help newcomers find the network.")
 @click.option(
     "--passphrase-file",
@@ -33,6 +34,7 @@ def run(
     listen: str | None,
     electrum: str | None,
     bootstrap: tuple[str, ...],
+    metrics: str | None,
     seed: bool,
     passphrase_file: Path | None,
 ) -> None:
@@ -44,7 +46,7 @@ def run(
     \b
     p2pnode run --electrum 127.0.0.1:50001 \
         --bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3Koo…
-    p2pnode run --seed --listen /ip4/127.0.0.1/tcp/4001
+    p2pnode run --seed --listen /ip4/127.0.0.1/tcp/4001 --metrics 127.0.0.1:9464
     """
     from p2pnode.app import daemon, passphrase
     from p2pnode.app.config import Settings, check_tradable
@@ -58,6 +60,7 @@ def run(
         listen=listen,
         electrum=electrum,
         bootstrap=bootstrap or None,
+        metrics=metrics,
         seed=seed,
     )
     check_tradable(settings.network)
