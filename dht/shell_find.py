@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MAX_PAGES: Final = 512  # of one peer in one lookup
 MAX_LIES: Final = 8  # bad records in one answer's pages before the peer is dropped
+START: Final = 3  # times k contacts of ours to begin with, should the nearest have died
 PATHS: Final = 2  # disjoint ones, for reads that matter
 
 
@@ -121,11 +122,12 @@ class Finder:
 
     def _lookup(self, target: bytes, *, paths: int = 1, quorum: int = 0) -> Lookup:
         self._tally.add("lookups")
+        k = self._contacts.table.ksize
         return Lookup(
             target,
-            self._contacts.table.closest(target),
+            self._contacts.table.closest(target, START * k),
             own=self._streams.node_id,
-            k=self._contacts.table.ksize,
+            k=k,
             paths=paths,
             quorum=quorum,
             group_of=self._contacts.group_of,

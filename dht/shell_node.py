@@ -182,7 +182,10 @@ class Dht:
         each has answered or failed. Raises InvalidRecord if it is not valid.
         """
         record = self._kinds.accept(kind, raw, self._clock.now())
-        return await self._finder.put(record, whole=whole)
+        result = await self._finder.put(record, whole=whole)
+        if result.acked and (take := self._answers.own.get((kind, record.key))):
+            take((raw,))  # holders do not tell us what we told them
+        return result
 
     async def get(self, kind: str, key: bytes, *, quorum: int = 0) -> Found:
         """Join what the k closest nodes and whoever is asked on the way hold under `key`.

@@ -1,0 +1,320 @@
+"""Changes are pushed to whoever listens, records move to where they belong, bans hold."""
+
+import pytest
+import trio
+from dht_kit import (
+    NETWORK,
+    NOTE,
+    NOW,
+    Clock,
+    identity,
+    note,
+    note_key,
+    town,
+    until,
+    validate_note,
+)
+
+from dht import rpc, shell_listen
+from dht.keys import distance
+from dht.records import Bounds
+from dht.rpc import Answer
+from dht.store_records import Kept
+from dht.transport_libp2p import open_streams
+from p2pnode.base import wire
+from p2pnode.base.errors import Unreachable
+from p2pnode.base.identity import Identity, dht_id
+from p2pnode.base.store import Database
+
+KEY = note_key("m")
+
+
+async def hood(build, count, *, k=20):
+    """Start nodes that all know each other."""
+    nodes = [await build.node(f"n{i}", k=k) for i in range(count)]
+    for node in nodes[1:]:
+        await node.dht.join([nodes[0].peer])
+    for node in nodes:
+        await node.dht.refresh()
+    return nodes
+
+
+async def make_due(node):
+    """Have a node compare all it holds with other holders now."""
+    upkeep = node.dht._upkeep
+    await upkeep.pass_on()  # which gives every key its time
+    upkeep._due = dict.fromkeys(upkeep._due, 1e-9)
+    await upkeep.pass_on()
+
+
+def nearest_first(nodes):
+    return sorted(nodes, key=lambda node: distance(dht_id(node.id), KEY))
+
+
+async def heard(news, seconds=5):
+    with trio.fail_after(seconds):
+        return await news.receive()
+
+
+# ------------------------------------------------------------------ listen
+
+
+async def test_a_listener_is_told_what_is_there_and_what_changes():
+    async with town() as build:
+        nodes = await hood(build, 6, k=3)
+        *_, far = nearest_first(nodes)
+        await nodes[0].dht.put(NOTE, note(identity("early"), "m"), whole=True)
+        async with far.dht.listen(NOTE, KEY) as news:
+            assert (await heard(news)).owner == identity("early").node_id
+            asked = far.dht.tally.counts["asked_find_value"]
+            owner = identity("owner")
+            for seq in (1, 2, 3):
+                await nodes[seq].dht.put(NOTE, note(owner, "m", seq=seq))
+                record = await heard(news)
+                assert (record.owner, record.seq) == (owner.node_id, seq)
+            assert far.dht.tally.counts["asked_find_value"] == asked  # pushed, not polled
+            await nodes[1].dht.put(NOTE, note(identity("elsewhere"), "other"), whole=True)
+            await nodes[1].dht.put(NOTE, note(owner, "m", seq=2), whole=True)  # no news
+            await nodes[1].dht.put(NOTE, note(owner, "m", seq=4), whole=True)
+            assert (await heard(news)).seq == 4
+        await until(lambda: not any(n.dht.view()["listens"] for n in nodes))
+
+
+async def test_a_listener_that_holds_the_key_itself_hears_as_well():
+    async with town() as build:
+        nodes = await hood(build, 4)
+        async with nodes[0].dht.listen(NOTE, KEY) as news, nodes[0].dht.listen(NOTE, KEY) as more:
+            await nodes[2].dht.put(NOTE, note(identity("owner"), "m"))
+            assert (await heard(news)).seq == (await heard(more)).seq == 1
+            assert nodes[0].dht.view()["subscriptions"] == 1
+            await nodes[0].dht.put(NOTE, note(identity("owner"), "m", seq=2))
+            assert (await heard(news)).seq == 2
+
+
+async def test_a_listener_survives_the_death_of_every_holder(monkeypatch):
+    monkeypatch.setattr(shell_listen, "AGAIN_AFTER", 0.05)
+    async with town() as build:
+        nodes = await hood(build, 8, k=3)
+        *holders, _, _, _, _, far = nearest_first(nodes)
+        assert len(holders) == 3
+        async with far.dht.listen(NOTE, KEY) as news:
+            await far.dht.put(NOTE, note(identity("first"), "m"), whole=True)
+            await heard(news)
+            for holder in holders:
+                await holder.kill()
+            alive = [n for n in nodes if n not in holders and n is not far]
+            await until(lambda: far.dht.tally.counts["listens_lost"] >= 3)
+            await until(lambda: sum(n.dht.view()["listens"] for n in alive) >= 3)
+            await alive[0].dht.put(NOTE, note(identity("second"), "m"))
+            assert (await heard(news)).owner == identity("second").node_id
+
+
+async def test_what_is_not_valid_is_not_told():
+    good, forged = note(identity("honest"), "m"), bytearray(note(identity("honest"), "m", seq=2))
+    forged[-1] ^= 1
+    pushed = trio.Event()
+
+    async def push(channel):
+        while True:
+            asked = rpc.decode(await channel.receive())
+            results = {rpc.LISTEN: (600,), rpc.FIND_VALUE: ((), (), b""), rpc.STORE: (1, ())}
+            await channel.send(rpc.encode(Answer(asked.id, results.get(asked.method, ()))))
+            if asked.method == rpc.LISTEN and asked.args[2]:
+                for raw in (bytes(forged), note(identity("x"), "another key"), b"\xc1", good):
+                    await channel.send(rpc.encode(rpc.News(asked.id, (raw,))))
+                pushed.set()
+
+    async with town() as build, build.liar("liar", push) as (_, liar):
+        node = await build.node("a")
+        node.dht.table.welcome(liar)
+        async with node.dht.listen(NOTE, KEY) as news:
+            await pushed.wait()
+            assert (await heard(news)).raw == good
+            assert node.dht.tally.counts["news_invalid"] == 3
+            with pytest.raises(trio.WouldBlock):
+                news.receive_nowait()
+
+
+async def test_a_reader_that_falls_behind_is_told_so_and_told_all_when_it_comes_back(monkeypatch):
+    monkeypatch.setattr(shell_listen, "MAX_UNREAD", 3)
+    async with town() as build:
+        nodes = await hood(build, 3)
+        async with nodes[0].dht.listen(NOTE, KEY) as news:
+            for number in range(5):
+                await nodes[1].dht.put(NOTE, note(identity(f"o{number}"), "m"), whole=True)
+            await until(lambda: nodes[0].dht.tally.counts["news_unread"])
+            assert len([record async for record in news]) == 3
+            async with nodes[0].dht.listen(NOTE, KEY) as again:
+                assert len({(await heard(again)).owner for _ in range(5)}) == 5
+
+
+async def test_nobody_listens_to_more_than_his_share():
+    async with town() as build, open_streams(identity("mallory"), NETWORK) as mallory:
+        node = await build.node("a")
+        channel = await mallory.open(
+            node.id, node.streams.addrs(), NETWORK.protocol("dht"), limit=rpc.FRAME_LIMIT
+        )
+        granted = []
+        for number in range(70):
+            args = (NOTE, number.to_bytes(32, "big"), 600)
+            await channel.send(rpc.encode(rpc.Ask(number, rpc.LISTEN, args)))
+            granted.append(rpc.decode(await channel.receive()).result[0])
+        assert granted == [600] * 64 + [0] * 6
+        await channel.close()
+        await until(lambda: node.dht.view()["listens"] == 0)
+
+
+# ------------------------------------------------------------------ records move
+
+
+async def test_a_newcomer_is_given_what_is_its_to_hold():
+    async with town() as build:
+        nodes = await hood(build, 4, k=3)
+        for number in range(12):
+            await nodes[0].dht.put(NOTE, note(identity(f"o{number}"), f"m{number}"), whole=True)
+        newcomer = await build.node("late", k=3)
+        await newcomer.dht.join([nodes[0].peer])
+        everyone = [*nodes, newcomer]
+
+        def placed():
+            for number in range(12):
+                key = note_key(f"m{number}")
+                closest = sorted(everyone, key=lambda n: distance(dht_id(n.id), key))[:3]
+                if newcomer in closest and not newcomer.dht.stored(NOTE, key):
+                    return False
+            return True
+
+        await until(lambda: newcomer.dht.view()["records"] > 0)
+        for node in nodes:  # whoever had no seat for it in the table finds it by comparing
+            await make_due(node)
+        assert placed()
+        assert sum(n.dht.tally.counts["records_handed_over"] for n in nodes) > 0
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "both"), [(0, 40, 0), (40, 0, 0), (5, 7, 300), (0, 1, 0)]
+)
+async def test_two_holders_level_their_sets_and_send_only_what_differs(here, there, both):
+    async with town() as build:
+        a, b = await build.node("a"), await build.node("b")
+        await a.dht.join([b.peer])
+
+        def give(node, first, count):
+            for number in range(first, first + count):
+                owner = Identity(number.to_bytes(32, "big"))
+                record = node.dht._kinds.accept(NOTE, note(owner, "m"), NOW)
+                assert node.dht._store.put(record) is Kept.NEW
+
+        give(a, 0, both)
+        give(b, 0, both)
+        give(a, 1000, here)
+        give(b, 2000, there)
+        await a.dht._upkeep.compare(b.peer, (NOTE, KEY))
+        sets = [{r.raw for r in n.dht._store.all_of(NOTE, KEY, NOW)} for n in (a, b)]
+        assert sets[0] == sets[1]
+        assert len(sets[0]) == both + here + there
+        counts = a.dht.tally.counts
+        assert counts["records_fetched"] == there
+        assert counts["records_given"] == here
+
+
+async def test_holders_compare_in_turn_and_leave_what_lives_from_its_put_alone():
+    """Without an owner's help a lost record comes back, and what only he may renew does not."""
+    async with town() as build:
+        nodes = await hood(build, 3)
+        own = "renewed"
+        for node in nodes:
+            node.dht._kinds.register(
+                own, lambda raw, now: _renewed(raw, now, own), Bounds(passed_on=False)
+            )
+        await nodes[0].dht.put(NOTE, note(identity("o"), "m"), whole=True)
+        await nodes[0].dht.put(own, note(identity("o"), "m"), whole=True)
+        for kind in (NOTE, own):
+            nodes[1].dht._store._db.run("DELETE FROM dht_record WHERE kind = ?", kind)
+        await make_due(nodes[0])
+        assert set(nodes[0].dht._upkeep._due) == {(NOTE, KEY)}
+        assert nodes[1].dht.stored(NOTE, KEY)
+        assert not nodes[1].dht.stored(own, KEY)
+
+
+def _renewed(raw, now, kind):
+    found = validate_note(raw, now)
+    return type(found)(kind, found.key, found.owner, found.id, found.seq, now + 50, raw)
+
+
+# ------------------------------------------------------------------ the mute and the lying
+
+
+async def test_a_third_that_falls_mute_holds_up_no_get_for_long():
+    async with town() as build:
+        nodes = await hood(build, 12)
+        await nodes[0].dht.put(NOTE, note(identity("o"), "m"), whole=True)
+        asker, *others = nodes
+        mute = {node.id for node in others[:4]}
+        for node in others[:4]:
+            node.streams._served.clear()  # new streams
+
+            async def silent(_caller, _method):
+                await trio.sleep_forever()
+
+            node.dht._service._pace = silent
+        began = trio.current_time()
+        found = await asker.dht.get(NOTE, KEY, quorum=1)
+        assert len(found.records) == 1
+        found = await asker.dht.get(NOTE, KEY)
+        assert len(found.records) == 1
+        assert trio.current_time() - began < 6
+        await until(lambda: not mute & {p.node_id for p in asker.dht.peers()}, 20)
+        assert asker.dht.tally.counts["timed_out"] >= 4  # the fault fired
+
+
+# ------------------------------------------------------------------ bans
+
+
+async def garbage(mallory, node):
+    channel = await mallory.open(
+        node.id, node.streams.addrs(), NETWORK.protocol("dht"), limit=rpc.FRAME_LIMIT
+    )
+    await channel.send(wire.pack([9, 9, 9]))
+    with trio.fail_after(3), pytest.raises(Unreachable):
+        await channel.receive()
+
+
+async def test_garbage_is_held_against_its_sender_until_he_is_banned_and_forgiven(tmp_path):
+    clock = Clock()
+    async with town() as build:
+        node = await build.node("a", clock=clock, database=Database(tmp_path / "a.sqlite"))
+        async with open_streams(identity("mallory"), NETWORK) as mallory:
+            for _ in range(4):
+                await garbage(mallory, node)
+            (ban,) = node.dht.bans()
+            assert ban.subject == identity("mallory").node_id.hex()
+            assert "cannot be read" in ban.reason
+            assert (ban.since, ban.until) == (NOW, NOW + 3600)
+            with pytest.raises(Unreachable):
+                await garbage(mallory, node)
+            assert node.streams.tally.counts["connections_barred"] >= 1
+        await node.kill()
+        again = await build.node("a", clock=clock, database=Database(tmp_path / "a.sqlite"))
+        assert again.dht.bans() == [ban]
+        async with open_streams(identity("mallory"), NETWORK) as mallory:
+            with pytest.raises(Unreachable):
+                await garbage(mallory, again)
+            assert again.dht.lift(ban.subject) == ban
+            assert again.dht.bans() == []
+            await garbage(mallory, again)
+            clock.seconds += 3601
+            assert again.dht.bans() == []
+
+
+async def test_a_peer_banned_by_hand_is_cut_off_and_asked_nothing():
+    async with town() as build:
+        a, b, c = await hood(build, 3)
+        a.dht.ban(b.id.hex(), "spam", 0)
+        assert b.id not in a.dht.table
+        await until(lambda: a.id not in b.streams.connected())
+        put = await a.dht.put(NOTE, note(identity("o"), "m"), whole=True)
+        assert b.id not in put.holders
+        with pytest.raises(Unreachable, match="banned"):
+            await a.dht._contacts.call(b.peer, rpc.PING, ())
+        assert c.id in put.holders
