@@ -113,12 +113,14 @@ class Mailbox:
     def seen(self, line: Line, number: int) -> None:
         """Take note that the peer has applied our letters up to `number`: they are deleted."""
         with self._database.transaction():
-            items = self._store.items(line.peer, line.trade_id, number)
-            for item in items:
-                if item.nonce:  # else nobody can hold it
-                    self._delete(*self._place(item))
-            self._store.end(items)
+            self._withdraw(self._store.items(line.peer, line.trade_id, number))
         self._wake.set()
+
+    def _withdraw(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if item.nonce:  # else nobody can hold it
+                self._delete(*self._place(item))
+        self._store.end(items)
 
     def applied(self, letter: Letter) -> None:
         """Take note that a letter was applied, or refused: it comes no more and is deleted."""
@@ -199,7 +201,7 @@ class Mailbox:
             records = await self._reader.records(box.key) or ()
             ours = [r for r in records if (r.owner, r.id) == _where(entry)]
             if any(r.seq == mailbox.DELETED for r in ours):
-                self._store.end([item])
+                self._deleted(item)
                 return
             bits += _extra(box, records, bool(ours), bits)
         if not item.nonce or Work(self._network, entry).bits(item.nonce) < bits:
@@ -209,6 +211,13 @@ class Mailbox:
             entry = replace(entry, nonce=nonce, seq=seq)
         acked = await self._put(box.sign(entry))
         self._store.tried(item, acked, self._next(acked, item.tries))
+
+    def _deleted(self, item: Item) -> None:
+        """Put no more what the peer has deleted; he knows the line, so its word goes too."""
+        with self._database.transaction():
+            self._store.end([item])
+            self._withdraw(self._store.items(item.peer, item.trade_id, WORD))
+        self._wake.set()
 
     def _secret(self, line: Line) -> Secret[bytes]:
         return letters.line_secret(
