@@ -54,6 +54,7 @@ JITTER: Final = (0.02, 0.12)  # seconds before an answer, so that not all speak 
 ASK_LEAST: Final = 1.0  # seconds between two questions, then twice as long each time
 ASK_MOST: Final = 3600.0
 AGAIN: Final = 60.0  # seconds before a peer that is heard again is met again
+FAILED_AGAIN: Final = 5.0  # the same, if not all that were heard with it have answered
 MAX_MET: Final = 256  # peers remembered for that
 MAX_WAITING: Final = 16  # peers waiting to be met; more are heard again
 GOODBYE_S: Final = 0.5
@@ -219,7 +220,10 @@ class Neighbours:
                 while True:
                     batch.append(self._finds.receive_nowait())
             answered = await self._meet(batch)
-            log.info("found %d peers on the LAN, %d of them new or alive", len(batch), answered)
+            log.info("met %d of the peers heard on the LAN, of %d", answered, len(batch))
+            if answered < len(batch):
+                soon = trio.current_time() - AGAIN + FAILED_AGAIN
+                self._met.update((p.node_id, soon) for p in batch if p.node_id in self._met)
 
 
 def _hosts(addrs: Sequence[str]) -> Iterator[str]:

@@ -22,6 +22,7 @@ SAMPLES: Final = 13  # a minute of them
 WIDEST_IPV4, WIDEST_IPV6 = 8, 16  # bits that a banned network names at least
 MAX_BAN_S: Final = 366 * 86400
 MIN_PREFIX: Final = 4  # hex digits
+_LOOK: Final = ": `p2pnode net ban list` shows who is"
 
 
 class LastMinute:
@@ -190,12 +191,12 @@ def _subject(text: str, known: Iterable[str], what: str) -> str:
 
 
 def _covering(subject: str, banned: Sequence[str] | set[str]) -> str:
-    """Say which banned network keeps an address out that is not banned by itself."""
+    """Say what to do instead: remove the banned network that an address lies in, or look."""
     if len(subject) == 64:
-        return ""
+        return _LOOK
     inner = ipaddress.ip_network(subject)
     for name in banned:
         outer = ipaddress.ip_network(name) if len(name) != 64 else None
         if outer and outer.version == inner.version and inner.subnet_of(outer):  # type: ignore[arg-type]
             return f" by itself: remove the ban of {name}"
-    return ""
+    return _LOOK

@@ -66,7 +66,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) ->
     """Read a span of time such as 30m, 2h, 7d, 2w; `ever` is 0."""
     match = _SPAN.fullmatch(text)
     if text != EVER and (match is None or not int(match[1])):
-        raise click.BadParameter(f"{text!r} is not a time such as 30m, 2h, 7d, 2w, or {EVER}")
+        raise click.BadParameter(f"{text!r} is not a time such as 30m, 2h, 7d, 2w, or {EVER}.")
     return int(match[1]) * _SECONDS[match[2]] if match else 0
 
 
