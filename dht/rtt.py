@@ -51,7 +51,7 @@ class Rtts:
     def hard(self, node_id: bytes) -> float:
         """Return after how long a question is lost."""
         mean, spread, lost = self._of(node_id)
-        return min(HARD_MAX, max(HARD_MIN, mean + 4 * spread) * 2 ** min(lost, 4))
+        return min(HARD_MAX, max(HARD_MIN, mean + 4 * spread) * 2.0 ** min(lost, 4))
 
     def _of(self, node_id: bytes) -> tuple[float, float, int]:
         held = self._peers.get(node_id)

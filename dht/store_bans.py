@@ -5,7 +5,7 @@ from typing import Final
 from dht.standing import Ban
 from p2pnode.base.store import Database
 
-ROOM: Final = "dht-bans"
+ROOM: Final = "bans"
 _SCRIPTS: Final = (
     """
     CREATE TABLE dht_ban (

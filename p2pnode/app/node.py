@@ -52,6 +52,7 @@ from p2pnode.base.store import Database
 log: Final = logging.getLogger(__name__)
 
 DATABASE: Final = "node.sqlite"
+DHT_DATABASE: Final = "records.sqlite"  # what others have us keep: apart from what is ours
 BOOTSTRAP_FILE: Final = "bootstrap_nodes.json"
 RETRY_S: Final = 5
 
@@ -64,6 +65,7 @@ async def run_node(
 ) -> None:
     """Serve until `stop`; `ready` is called once, when everything answers."""
     database = Database(settings.data_dir / DATABASE)
+    others = Database(settings.data_dir / DHT_DATABASE, durable=False)
     try:
         async with open_streams(
             keystore.identity,
@@ -72,7 +74,7 @@ async def run_node(
             limits=SEED_LIMITS if settings.seed else Limits(),
             subnets=Subnets(settings.exempt()),
         ) as streams:
-            node = Node(settings, keystore, database, streams)
+            node = Node(settings, keystore, database, others, streams)
             async with trio.open_nursery() as nursery:
                 await node.start(nursery, stop)
                 ready(node.describe())
@@ -80,6 +82,7 @@ async def run_node(
                 nursery.cancel_scope.cancel()
     finally:
         database.close()
+        others.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,12 @@ class Node:
     """One composed node."""
 
     def __init__(
-        self, settings: Settings, keystore: Keystore, database: Database, streams: Libp2pStreams
+        self,
+        settings: Settings,
+        keystore: Keystore,
+        database: Database,
+        others: Database,
+        streams: Libp2pStreams,
     ) -> None:
         self._settings = settings
         self._streams = streams
@@ -105,9 +113,9 @@ class Node:
         self.events = Events(database)
         self._stop = trio.Event()
         self._metrics = ""  # where they are served
-        self._rooms = self._compose(keystore, database)
+        self._rooms = self._compose(keystore, database, others)
 
-    def _compose(self, keystore: Keystore, database: Database) -> _Rooms:
+    def _compose(self, keystore: Keystore, database: Database, others: Database) -> _Rooms:
         settings, network, clock = self._settings, self._settings.network, self._clock
         randomness, me = SystemRandomness(), keystore.identity
         words = keystore.mnemonic.reveal()
@@ -117,7 +125,7 @@ class Node:
             network,
             clock,
             randomness,
-            database,
+            others,
             kinds,
             identity=me,
             room=SEED_ROOM if settings.seed else Room(),
