@@ -263,4 +263,5 @@ def _extra(box: Box, records: Sequence[Record], ours: bool, bits: int) -> int:
     """Return how many bits beyond the network's an entry needs to find room in an open box."""
     if box.door != OPEN or ours or len(records) < mailbox.PER_KEY:
         return 0
-    return max(0, min(min(r.rank for r in records) + 1 - bits, EXTRA_BITS))
+    least = sorted((r.rank for r in records), reverse=True)[mailbox.PER_KEY - 1]
+    return max(0, min(least + 1 - bits, EXTRA_BITS))

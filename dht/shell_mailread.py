@@ -30,7 +30,7 @@ LOOKUPS: Final = 4  # at a time
 MAX_OPENED: Final = 512  # entries of one line in one reading, some 6 MB
 WORDS_OF_ONE: Final = 4  # lines that one sender's words of a day may name
 WORDS_AT_ONCE: Final = 64  # lines known by a word alone that one reading looks at
-WORD_RETRY_S: Final = 3600  # such a line that was empty waits so long, then twice, up to a day
+WORD_RETRY_S: Final = 300  # then such a line waits so long, then twice as long, up to a day
 
 
 class Stored(Protocol):
@@ -65,7 +65,7 @@ class Holders(Protocol):
 
 @dataclass(slots=True)
 class _Word:
-    """A line that first words have named; `tries` readings of it were empty."""
+    """A line that first words have named, read `tries` times so far."""
 
     found: list[tuple[Box, Entry]]
     rank: int
@@ -118,9 +118,9 @@ class Reader:
         async def follow(line: Line) -> None:
             word = self._words[line]
             days = sorted({box.day for box, _ in word.found})
-            found[line], _ = await self._read(line, days)
-            if not found[line]:
-                word.again = self._clock.now() + min(WORD_RETRY_S << min(word.tries, 5), DAY)
+            found[line], whole = await self._read(line, days)
+            if found[line] or whole:  # a failed lookup does not count
+                word.again = self._clock.now() + min(WORD_RETRY_S << min(word.tries, 9), DAY)
                 word.tries += 1
 
         told = [line for line in await self._told() if line not in found] if words else []
@@ -177,7 +177,7 @@ class Reader:
     # -- first words
 
     async def _told(self) -> list[Line]:
-        """Read our own open boxes; return the lines worth following, the most work first."""
+        """Read our own open boxes; return the lines to follow: new ones, then by work."""
         days, full = self._days(None, 0)
         whole = True
         for day in days:
@@ -195,7 +195,8 @@ class Reader:
             if not word.found:
                 del self._words[line]
         ready = [line for line, word in self._words.items() if word.again <= now]
-        return sorted(ready, key=lambda line: -self._words[line].rank)[:WORDS_AT_ONCE]
+        ready.sort(key=lambda line: (self._words[line].tries, -self._words[line].rank))
+        return ready[:WORDS_AT_ONCE]
 
     def _take_words(self, day: int, records: Sequence[Record]) -> None:
         """Keep what one day's words name; those that are gone are forgotten."""

@@ -1,12 +1,13 @@
 """What the mailbox's tests share: peers with a journal, holders in memory, a crash anywhere."""
 
 import hashlib
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 
 from dht import letters, mailbox
 from dht.letters import Line
-from dht.mailbox import BOUNDS, DAY, KIND, Work
+from dht.mailbox import BOUNDS, DAY, KIND, OPEN, SEAL_BYTES, STEPS, Work
 from dht.records import Kinds, merge
 from dht.shell_mailbox import Mailbox
 from p2pnode.base.errors import Unreachable
@@ -205,3 +206,12 @@ def sealed_part(box, recipient=BOB, number=0, payload=b"hello", *, slot=0):
 
 def entry_of(box, recipient=BOB, number=0, payload=b"hello", *, slot=0):
     return worked(box.entry(slot, sealed_part(box, recipient, number, payload, slot=slot)))
+
+
+def flood(count, bits=None, day=TODAY, recipient=BOB, salt=b""):
+    """Entries of as many throwaway keys in a node's open box; they open for nobody."""
+    name = letters.word_name(NETWORK, recipient.node_id, day)
+    for index in range(count):
+        signer = Identity(hashlib.sha256(b"mallory %d" % index + salt).digest())
+        box = letters.Box(NETWORK, OPEN, name, day, signer)
+        yield box.sign(worked(box.entry(0, os.urandom(STEPS[0] + SEAL_BYTES)), bits))

@@ -28,6 +28,8 @@ from mailbox_kit import (
     Node,
     closed,
     entry_of,
+    flood,
+    identity,
     kinds,
     sealed_part,
     secret,
@@ -41,7 +43,7 @@ from dht.keys import record_key
 from dht.mailbox import BOUNDS, CLOSED, DAY, DELETED, KIND, OPEN, PER_KEY, STEPS, Work
 from dht.records import MAX_LIFETIME, MAX_PER_OWNER_AND_KEY, merge
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord, LocalFault
+from p2pnode.base.errors import InvalidRecord, LocalFault, StorageFault, Unreachable
 from p2pnode.base.identity import Identity, seal
 from p2pnode.base.networks import NETWORKS
 from p2pnode.base.store import Database
@@ -385,15 +387,6 @@ def test_an_entry_without_work_is_refused():
 def test_public_networks_ask_for_about_a_second():
     assert {NETWORKS[name].mailbox_bits for name in ("main", "testnet4", "signet")} == {20}
     assert {NETWORKS[name].mailbox_bits for name in ("regtest", "sandbox")} == {8}
-
-
-def flood(count, bits=None, day=TODAY, recipient=BOB):
-    """Entries of as many throwaway keys in a node's open box; they open for nobody."""
-    name = letters.word_name(NETWORK, recipient.node_id, day)
-    for index in range(count):
-        signer = Identity(hashlib.sha256(b"mallory %d" % index).digest())
-        box = letters.Box(NETWORK, OPEN, name, day, signer)
-        yield box.sign(worked(box.entry(0, os.urandom(STEPS[0] + 48)), bits))
 
 
 def word(sender=CAROL, recipient=BOB, day=TODAY, bits=None):
@@ -1078,22 +1071,100 @@ async def test_nobody_outworks_a_rich_flooder_and_the_work_stays_bounded():
     assert put.rank >= NETWORK.mailbox_bits + shell_mailbox.EXTRA_BITS
 
 
+async def put_word(net, sender, trade_id, day=TODAY, bits=None):
+    """A word of whoever, for Bob, with nothing behind it."""
+    box = letters.word_box(NETWORK, secret(sender, BOB, trade_id), BOB.node_id, day)
+    sealed = letters.seal_word(box, BOB.node_id, sender.node_id, trade_id)
+    await net.put(KIND, box.sign(worked(box.entry(0, sealed), bits)))
+
+
 async def test_words_that_lead_nowhere_cost_few_lookups():
-    """Sixteen words of Carol's: four lines are followed, one lookup each, then not for an hour."""
+    """Sixteen words of Carol's: four lines are followed, one lookup each, ever more rarely."""
     net = Net(Clock())
     bob = Node(BOB, net)
     for index in range(16):
-        line = secret(CAROL, BOB, bytes([index]) * 32)
-        box = letters.word_box(NETWORK, line, BOB.node_id, TODAY)
-        sealed = letters.seal_word(box, BOB.node_id, CAROL.node_id, bytes([index]) * 32)
-        await net.put(KIND, box.sign(worked(box.entry(0, sealed))))
+        await put_word(net, CAROL, bytes([index]) * 32)
     counts = []
-    for wait in (0, 60, 3600, 3600, 3600):
-        net.clock.seconds += wait
+    for _ in range(19 * 12):  # 19 hours, every five minutes
         net.gets.clear()
         await bob.box.collect([], words=True)
         counts.append(len(net.gets))
-    assert counts == [30 + 4, 3, 3 + 4, 3, 3 + 4]
+        net.clock.seconds += 300
+    assert counts[:5] == [30 + 4, 3 + 4, 3, 3 + 4, 3]
+    assert sum(count > 3 for count in counts) == 8
+    assert sum(counts) - 3 * len(counts) == 27 + 8 * 4
+
+
+async def test_a_new_word_is_followed_before_those_that_led_nowhere(monkeypatch):
+    monkeypatch.setattr(shell_mailread, "WORDS_AT_ONCE", 4)
+    net = Net(Clock())
+    alice, bob = Node(ALICE, net), Node(BOB, net)
+    for index in range(12):
+        sender = identity(f"mallory {index // 4}")
+        await put_word(net, sender, bytes([index]) * 32, bits=NETWORK.mailbox_bits + 4)
+    for _ in range(3):
+        assert await bob.take(words=True) == ()
+        net.clock.seconds += 3600
+    alice.box.post(to(BOB), 0, b"x", word=True)
+    await alice.box.round()
+    assert [x.payload for x in await bob.take(words=True)] == [b"x"]
+
+
+async def test_a_word_before_a_box_of_rubbish_is_not_read_each_time():
+    net = Net(Clock())
+    bob = Node(BOB, net)
+    await put_word(net, ALICE, TRADE)
+    box = closed()
+    for slot in range(16):
+        part = letters.Part(slot, 0, 2, bytes(32), bytes(letters.CHUNK))
+        sealed = letters.seal_part(box, BOB.node_id, slot, part)
+        await net.put(KIND, box.sign(worked(box.entry(slot, sealed))))
+    for _ in range(12):
+        assert await bob.take(words=True) == ()
+        net.clock.seconds += 300
+    assert net.gets.count(box.key) == 4
+
+
+async def test_a_word_whose_lookup_failed_is_followed_at_once_again():
+    net = Net(Clock())
+    alice, bob = Node(ALICE, net), Node(BOB, net)
+    alice.box.post(to(BOB), 0, b"x", word=True)
+    await alice.box.round()
+    real, failed = net.get, []
+
+    async def get(kind, key):
+        if key == closed().key and not failed:
+            failed.append(key)
+            raise Unreachable("nobody answers")
+        return await real(kind, key)
+
+    net.get = get
+    assert await bob.take(words=True) == ()
+    assert failed
+    assert [x.payload for x in await bob.take(words=True)] == [b"x"]
+
+
+async def test_a_disk_that_refuses_for_a_while_loses_nothing(autojump_clock):
+    net = Net(Clock())
+    alice = Node(ALICE, net)
+    alice.box.post(to(BOB), 0, b"x")
+    real, refused = alice.db.run, []
+
+    def run(sql, *args):
+        if len(refused) < 3:
+            refused.append(sql)
+            raise StorageFault("disk full")
+        return real(sql, *args)
+
+    alice.db.run = run
+    async with trio.open_nursery() as nursery:
+        await nursery.start(alice.box.run)
+        with trio.fail_after(600):
+            while not net.puts:  # noqa: ASYNC110 - virtual time
+                await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert len(refused) == 3
+    assert len(net.live()) == 1
 
 
 async def test_a_replayed_entry_is_neither_delivered_nor_left():
