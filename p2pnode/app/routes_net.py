@@ -102,7 +102,7 @@ class _Verbs:
             "connected": len(self._streams.connected()),
             "reached": came,
             "lookups_minute": self._minute.of("lookups", now),
-            "asked_minute": self._minute.of("asked_", now),
+            "asked_minute": self._minute.of("asked_", now) - self._minute.of("asked_again", now),
             "answered_minute": self._minute.of("answered_", now),
             "counts": dict(self._dht.tally.counts),
             "transport_counts": dict(self._streams.tally.counts),

@@ -1,10 +1,12 @@
 """mDNS: what is said and understood, what a liar on the LAN can have us do, two nodes on loopback."""
 
 import socket
+import struct
 from collections import Counter
 
 import pytest
 import trio
+import trio.testing
 from dht_kit import NETWORK, Randomness, identity, until
 from hypothesis import given
 from hypothesis import strategies as st
@@ -251,3 +253,42 @@ async def test_an_answer_from_another_port_is_not_heard():
 async def test_without_an_interface_it_says_so_and_ends(caplog):
     await neighbours(ALICE, Met(), addr="/ip4/192.0.2.77/tcp/1").run()
     assert "no peers are looked for on the LAN" in caplog.text
+
+
+def witness(index):
+    """Return a socket that hears the group on the interface of this index, and sends nothing."""
+    udp = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    udp.setsockopt(socket.IPPROTO_IP, backend_mdns._MULTICAST_ALL, 0)
+    member = socket.inet_aton(backend_mdns.GROUP) + bytes(4) + struct.pack("@i", index)
+    udp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+    return udp
+
+
+async def test_it_speaks_on_the_interface_of_its_address_alone():
+    heard = Counter()
+
+    async def listen(name, udp):
+        with udp:
+            await udp.bind((backend_mdns.GROUP, backend_mdns.PORT))
+            while True:
+                raw, _ = await udp.recvfrom(9000)
+                if ours in raw:
+                    heard[name] += 1
+
+    node = neighbours(ALICE, Met())
+    ours = node._wording._name.split(".")[0].encode()
+    async with trio.open_nursery() as nursery:
+        for index, name in socket.if_nameindex():
+            try:
+                nursery.start_soon(listen, name, witness(index))
+            except OSError:
+                continue  # an interface that is down or takes no groups
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(node.run)
+        bob = Met()
+        nursery.start_soon(neighbours(BOB, bob).run)
+        await until(lambda: bob.peers[ALICE] and heard["lo"] >= 2)
+        nursery.cancel_scope.cancel()
+    assert set(heard) == {"lo"}

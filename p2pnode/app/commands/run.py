@@ -75,6 +75,8 @@ def run(
         else:
             where = ", ".join(answer.get("addrs", ())) or "no address"
             click.echo(f"ready: {answer['node_id']}\n       on {settings.network.name}, {where}")
+            if answer.get("metrics"):
+                session.remark(f"metrics: {answer['metrics']}")
             if "chain_error" in answer:
                 session.remark(f"no chain yet: {answer['chain_error']}")
             if not answer.get("peers") and not settings.seed:
