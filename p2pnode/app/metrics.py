@@ -2,40 +2,35 @@
 
 Read when asked for: the DHT's view, the tallies of DHT and transport, and the process. No
 name, address or id of anybody is in it. The names are explained in docs/operations.md.
-Starlette on hypercorn's trio connections, in the node's own nursery; who connects is a
-stranger, so connections, their time and the size of a question are bounded.
+
+Who connects may be a stranger, so connections, their time and the size of a question are
+bounded, and each ends after one answer. h11 reads and writes HTTP/1.1 over trio's streams:
+hypercorn, which serves the owner's socket, lets a garbled upgrade end the whole server.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import h11
 import trio
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
-from hypercorn.utils import wrap_app
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from p2pnode.base.errors import Misconfigured, NodeError
 
 log: Final = logging.getLogger(__name__)
 
+TEXT: Final = "text/plain; charset=utf-8"
 PATH: Final = "/metrics"
 MAX_CONNECTIONS: Final = 16
 MAX_QUESTION: Final = 8 * 1024  # bytes
-IDLE_S: Final = 5  # seconds until a question is there, whole
-CONNECTION_S: Final = 60.0  # seconds that a connection lasts at the most
-SEND_S: Final = 5.0  # seconds for a reader to take an answer
+MAX_LATE: Final = 8  # reads of what comes after a question
+CONNECTION_S: Final = 10.0  # seconds to ask and to take the answer
 
 GAUGES: Final = {
     "contacts": "Nodes in the routing table",
@@ -112,15 +107,6 @@ class MetricsServer:
     def __init__(self, read: Callable[[], Reading]) -> None:
         self._registry = registry(read)
         self._open = 0
-        self._config = Config()
-        self._config.accesslog = None
-        self._config.errorlog = logging.getLogger("p2pnode.app.http")
-        self._config.h11_max_incomplete_size = MAX_QUESTION
-        self._config.keep_alive_timeout = IDLE_S
-        self._config.include_server_header = False
-        self._context = WorkerContext(None)
-        app: Any = Starlette(routes=[Route(PATH, self._metrics, methods=["GET"])])
-        self._app = wrap_app(app, 0, "asgi")
 
     async def serve(
         self, host: str, port: int, *, task_status: Any = trio.TASK_STATUS_IGNORED
@@ -136,38 +122,60 @@ class MetricsServer:
         await trio.serve_listeners(self._connection, listeners)
 
     async def _connection(self, tcp: trio.SocketStream) -> None:
+        """Answer one question and hang up, whatever comes."""
         if self._open >= MAX_CONNECTIONS:
             await trio.aclose_forcefully(tcp)
             return
         self._open += 1
         try:
-            with trio.move_on_after(CONNECTION_S):
-                stream: Any = _Reader(tcp)
-                await TCPServer(self._app, self._config, self._context, ConnectionState({}), stream)
+            with suppress(trio.BrokenResourceError), trio.move_on_after(CONNECTION_S):
+                await self._converse(tcp, h11.Connection(h11.SERVER, MAX_QUESTION))
         finally:
             self._open -= 1
             await trio.aclose_forcefully(tcp)
 
-    async def _metrics(self, _: Request) -> Response:
+    async def _converse(self, tcp: trio.SocketStream, talk: h11.Connection) -> None:
         try:
-            text = generate_latest(self._registry)
+            asked = await _question(tcp, talk)
+        except h11.RemoteProtocolError as error:
+            said = talk.send(_head(error.error_status_hint, TEXT, 0))
+        else:
+            if asked is None:
+                return
+            status, kind, body = self._page(asked)
+            said = talk.send(_head(status, kind, len(body)))
+            if body and asked.method != b"HEAD":
+                said = (said or b"") + (talk.send(h11.Data(data=body)) or b"")
+        await tcp.send_all(said or b"")
+        await tcp.send_eof()
+        for _ in range(MAX_LATE):  # unread, it would reset our answer on its way
+            if not await tcp.receive_some(MAX_QUESTION):
+                return
+
+    def _page(self, asked: h11.Request) -> tuple[int, str, bytes]:
+        """Return the status, the type and the body that a question is answered with."""
+        if asked.target.partition(b"?")[0] != PATH.encode():
+            return 404, TEXT, b"only /metrics is here\n"
+        if asked.method not in (b"GET", b"HEAD"):
+            return 405, TEXT, b"only GET is answered\n"
+        try:
+            body = generate_latest(self._registry)
         except NodeError as error:
             log.warning("the metrics cannot be read: %s", error)
-            return Response(f"{error}\n", 503, media_type="text/plain")
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+            return 503, TEXT, f"{error}\n".encode()
+        return 200, CONTENT_TYPE_LATEST, body
 
 
-class _Reader:
-    """A connection whose peer must take what it is sent: hypercorn shields its sending."""
+async def _question(tcp: trio.SocketStream, talk: h11.Connection) -> h11.Request | None:
+    """Read the head of a question, or None if there is none. Raises RemoteProtocolError."""
+    while True:
+        event = talk.next_event()
+        if event is h11.NEED_DATA:
+            talk.receive_data(await tcp.receive_some(MAX_QUESTION))
+        else:
+            return event if isinstance(event, h11.Request) else None
 
-    def __init__(self, tcp: trio.SocketStream) -> None:
-        self.socket = tcp.socket
-        self.receive_some, self.send_eof, self.aclose = tcp.receive_some, tcp.send_eof, tcp.aclose
-        self._send = tcp.send_all
 
-    async def send_all(self, data: bytes) -> None:
-        """Send within a time. Raises BrokenResourceError."""
-        with trio.move_on_after(SEND_S) as scope:
-            await self._send(data)
-        if scope.cancelled_caught:
-            raise trio.BrokenResourceError("the reader takes nothing")
+def _head(status: int, kind: str, length: int) -> h11.Response:
+    headers = [("Content-Type", kind), ("Content-Length", str(length)), ("Connection", "close")]
+    return h11.Response(status_code=status, headers=headers)
