@@ -44,6 +44,8 @@ class Libp2pChannel:
         self._fault: InvalidRecord | None = None
         self._over = trio.CancelScope()
         self._closed = False
+        self.held = 0  # bytes read that nobody has received
+        self.stalled = False  # a frame was begun and not ended in time
 
     @property
     def peer(self) -> bytes:
@@ -66,8 +68,9 @@ class Libp2pChannel:
         with self._over, self._frames:
             while True:
                 data = b""
-                with trio.move_on_at(late):  # a frame begun and not ended: a slow loris
+                with trio.move_on_at(late) as reading:  # begun and not ended: a slow loris
                     data = await self._read()
+                self.stalled |= reading.cancelled_caught
                 if not data:
                     return
                 try:
@@ -75,8 +78,10 @@ class Libp2pChannel:
                 except InvalidRecord as error:
                     self._fault = error
                     return
+                self.held += len(data)
                 for frame in frames:
                     await self._frames.send(frame)
+                    self.held -= len(frame) + wire.LENGTH_BYTES
                 pending += len(data) - sum(len(f) + wire.LENGTH_BYTES for f in frames)
                 if not pending:
                     late = float("inf")

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from libp2p.protocol_muxer.multiselect import Multiselect
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 
 from dht import endpoint, transport_identify
 from dht.admission import Door, Guest, Limits
 from dht.subnets import Subnets
 from dht.tally import Tally
+from dht.transport_bounds import Lines
 from dht.transport_channel import Libp2pChannel
 from dht.transport_listen import bind, text_of
 from dht.transport_secure import NEGOTIATE_DEADLINE, Connection, Handshake
@@ -57,7 +57,7 @@ class Libp2pStreams:
     ) -> None:
         self.node_id = identity.node_id
         self.tally = Tally()
-        self._handshake = Handshake(identity, network)
+        self._handshake = Handshake(identity, network, subnets, self.tally)
         self._nursery = nursery
         self._limits = limits
         self._door = Door(limits, subnets)
@@ -266,7 +266,7 @@ class Libp2pStreams:
         job: Callable[[], Awaitable[None]] | None = None
         try:
             with trio.move_on_after(NEGOTIATE_DEADLINE):
-                protocol, _ = await self._protocols.negotiate(MultiselectCommunicator(stream))
+                protocol, _ = await self._protocols.negotiate(Lines(stream))
                 if protocol in self._raw:
                     job = partial(self._raw[protocol], connection, stream)
                 elif protocol in self._served:
@@ -283,6 +283,8 @@ class Libp2pStreams:
         try:
             await handler(channel)
         finally:
+            if channel.stalled:
+                self.tally.add("streams_stalled")
             await channel.close()
 
     async def _supervised(self, what: str, job: Callable[[], Awaitable[None]]) -> None:
@@ -295,7 +297,7 @@ class Libp2pStreams:
             if what == "handler":
                 log.exception("a stream's handler failed", exc_info=_innermost(group))
             else:
-                log.info("%s ended: %r", what, _innermost(group))
+                log.info("%s ended: %.200r", what, _innermost(group))
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -22,12 +22,14 @@ from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.generic_selector import GenericMultistreamSelector
 from libp2p.protocol_muxer.multiselect_client import MULTISELECT_PROTOCOL_ID
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from libp2p.transport.upgrader import TransportUpgrader
 
+from dht.subnets import Subnets
+from dht.tally import Tally
+from dht.transport_bounds import Bounds, Lines, PacedFrames, Unread
 from dht.transport_channel import LIBRARY_FAULTS, Libp2pChannel
 from p2pnode.base.errors import PeerFault, Unreachable
 from p2pnode.base.identity import Identity, peer_id_bytes, works
@@ -71,6 +73,14 @@ class _Socket(TrioTCPStream):  # type: ignore[misc]
 class _BoundedYamux(yamux.Yamux):  # type: ignore[misc]
     """Yamux whose frames are written whole or not at all, and whose buffers are bounded."""
 
+    def __init__(self, secured: Any, socket: _Socket, bounds: Bounds, outbound: bool) -> None:
+        peer = secured.get_remote_peer()
+        host = str(socket.stream.socket.getpeername()[0])
+        super().__init__(PacedFrames(secured, bounds, peer.to_bytes()[-32:], host), peer, outbound)
+        self.channels: set[Libp2pChannel] = set()
+        self._bounds = bounds
+        self._unread = Unread(self._held, socket.stream.socket.close)
+
     async def _write_frame(self, data: bytes) -> None:
         async with self._write_lock:
             with trio.move_on_after(WRITE_DEADLINE) as writing:
@@ -81,9 +91,23 @@ class _BoundedYamux(yamux.Yamux):  # type: ignore[misc]
             raise ConnectionClosedError("the peer does not read")
 
     async def _read_data_body(self, length: int) -> bytes:
-        if length + sum(map(len, self.stream_buffers.values())) > MAX_BUFFERED:
+        held = length + self._held()
+        if held > MAX_BUFFERED or not self._bounds.room_for(self._unread, held):
             raise trio.TooSlowError  # what upstream answers by closing the connection
-        return bytes(await super()._read_data_body(length))
+        self.secured_conn.body = True
+        try:
+            return bytes(await super()._read_data_body(length))
+        finally:
+            self.secured_conn.body = False
+
+    def _held(self) -> int:
+        """Return how many bytes the peer has sent that no handler has taken."""
+        cut = sum(channel.held for channel in self.channels)
+        return cut + sum(map(len, self.stream_buffers.values()))
+
+    def forget(self) -> None:
+        """Hold nothing more."""
+        self._bounds.forget(self._unread)
 
 
 class Connection:
@@ -127,6 +151,7 @@ class Connection:
                     nursery.start_soon(accept, self, stream)
                 nursery.cancel_scope.cancel()
         finally:
+            self._muxed.forget()
             self.kill()
 
     async def _watch(self) -> None:
@@ -140,8 +165,15 @@ class Connection:
         channel = Libp2pChannel(stream, self.peer, limit, self.host, self.addr)
         if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             raise Unreachable("the connection to the peer has ended")
-        self._nursery.start_soon(channel.pump)
+        self._nursery.start_soon(self._pump, channel)
         return channel
+
+    async def _pump(self, channel: Libp2pChannel) -> None:
+        self._muxed.channels.add(channel)
+        try:
+            await channel.pump()
+        finally:
+            self._muxed.channels.discard(channel)
 
     async def open(self, protocol: str, limit: int) -> Libp2pChannel:
         """Open a stream. Raises PeerFault if refused, Unreachable if the peer is silent."""
@@ -150,7 +182,7 @@ class Connection:
         try:
             with trio.fail_after(NEGOTIATE_DEADLINE):
                 stream = await self._muxed.open_stream()
-                talk = MultiselectCommunicator(stream)
+                talk = Lines(stream)
                 await talk.write(MULTISELECT_PROTOCOL_ID)
                 await talk.write(protocol)
                 if await talk.read() != MULTISELECT_PROTOCOL_ID or await talk.read() != protocol:
@@ -167,7 +199,14 @@ class Connection:
 class Handshake:
     """Turns TCP streams into connections under one identity."""
 
-    def __init__(self, identity: Identity, network: Network) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        network: Network,
+        subnets: Subnets | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        self._bounds = Bounds(subnets or Subnets(), tally or Tally())
         keys = create_new_key_pair(identity.secret_seed())
         noise = NoiseTransport(keys, noise_privkey=create_new_x25519_key_pair().private_key)
         self._network = network
@@ -194,5 +233,5 @@ class Handshake:
             raise PeerFault("the peer's key lacks the proof of work of its network")
         await self._muxers.select(secured, peer is not None)
         socket.allowance = float("inf")
-        muxed = _BoundedYamux(secured, secured.get_remote_peer(), peer is not None)
+        muxed = _BoundedYamux(secured, socket, self._bounds, peer is not None)
         return Connection(socket, muxed, node_id, host, addr)
