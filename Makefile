@@ -1,12 +1,13 @@
 # p2pnode: what a developer types. `make help` lists it.
-# Everything lands in .venv, .exv (ElectrumX), .bitcoind and dist; nothing outside this folder.
+# Everything lands in .venv, .exv (ElectrumX), .bitcoind, tests/interop/node_modules and dist;
+# nothing outside this folder.
 
 SHELL := /bin/sh
 BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help venv demo check test soak wheel clean bitcoind electrumx
+.PHONY: help venv demo check test soak wheel clean bitcoind electrumx jspeer
 .DEFAULT_GOAL := help
 
 help:
@@ -52,7 +53,12 @@ electrumx: .venv/.runtime
 	$(BIN)/python -m venv .exv && .exv/bin/python $(PIP) -r requirements/electrumx.txt && \
 	touch .exv/.done && chmod +x .exv/.done; } || [ -z "$$CI" ]
 
-test: .venv/.dev bitcoind electrumx
+# Without node the js-libp2p tests skip, saying so; with CI set that is a failure.
+jspeer:
+	@cd tests/interop && { [ node_modules/.package-lock.json -nt package-lock.json ] || \
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; } || [ -z "$$CI" ]
+
+test: .venv/.dev bitcoind electrumx jspeer
 	$(PYTEST) $(ARGS)
 
 soak: .venv/.dev
@@ -62,6 +68,6 @@ wheel: .venv/.dev
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 clean:
-	rm -rf .venv .exv .bitcoind build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf .venv .exv .bitcoind tests/interop/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 	  .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
