@@ -67,8 +67,11 @@ class Lookup:
         count = max(1, min(paths, len(nearest)))
         width, share = -(-alpha // count), MAX_ASKED // count
         self._paths = [Path(n, k, alpha, width, share) for n in range(count)]
+        # Whoever is beyond the k nearest begins the last path: liars may fill a bucket of ours.
+        dealt = count if len(nearest) <= k or count == 1 else count - 1
         for index, peer in enumerate(nearest):
-            self._learn(peer, 1, self._paths[index % count])
+            number = index % dealt if index < k or dealt == count else dealt
+            self._learn(peer, 1, self._paths[number])
 
     # ------------------------------------------------------------------ what is known
 

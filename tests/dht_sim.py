@@ -76,9 +76,18 @@ class Town:
     """The nodes, the wires between them and the time."""
 
     def __init__(
-        self, seed, *, k=20, loss=0.0, delays=(0.010, 0.050), group_of=same_group, log=False
+        self,
+        seed,
+        *,
+        k=20,
+        loss=0.0,
+        delays=(0.010, 0.050),
+        paths=1,
+        group_of=same_group,
+        log=False,
     ):
         self.seed, self.k, self.loss, self.group_of = seed, k, loss, group_of
+        self.paths = paths  # of each lookup, disjoint
         self.random = random.Random(seed)
         self.now = 0.0
         self.nodes = []
@@ -206,7 +215,6 @@ class Node:
         self.rtts = Rtts()
         self.store = {}  # key -> (owner, id) -> record
         self.alive = True
-        self.paths = 1
         self.on_contact = None  # called with each new contact
         self._callers = set()
         self._meeting = set()
@@ -276,12 +284,13 @@ class Node:
         self.town.send(Call(self, peer.node_id, callee, method, args, then))
 
     def lookup(self, target, *, quorum=0, paths=None):
+        paths = paths or self.town.paths
         return Lookup(
             target,
-            self.table.closest(target),
+            self.table.closest(target, self.town.k * (1 + (paths > 1))),
             own=self.peer.node_id,
             k=self.town.k,
-            paths=paths or self.paths,
+            paths=paths,
             quorum=quorum,
             group_of=self.town.group_of,
         )

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from heapq import nsmallest
 from random import Random
+from typing import ClassVar
 
 from dht_sim import FIND, PING, VALUE, Node, Town, note
 
 from dht.endpoint import Peer
-from dht.keys import distance
 from p2pnode.base.identity import dht_id
 
 JOIN_EVERY = 0.05  # seconds between two newcomers
@@ -124,10 +124,13 @@ class Pool:
         self._by_byte = [[] for _ in range(256)]
         for _ in range(count):
             node_id = rng.randbytes(32)
-            self._by_byte[dht_id(node_id)[0]].append(node_id)
+            place = dht_id(node_id)
+            self._by_byte[place[0]].append((int.from_bytes(place, "big"), node_id))
 
     def near(self, key, count):
-        return sorted(self._by_byte[key[0]], key=lambda n: distance(dht_id(n), key))[:count]
+        number = int.from_bytes(key, "big")
+        ranked = nsmallest(count, self._by_byte[key[0]], key=lambda x: x[0] ^ number)
+        return [node_id for _, node_id in ranked]
 
 
 class Liar(Node):
@@ -135,18 +138,22 @@ class Liar(Node):
 
     honest = False
     pool = None  # set by `hostile`
-    told = 0  # lies, over all liars
+    told = 0  # over all liars
+    lies: ClassVar = {}  # (kind, key, size of the town) -> what is named
 
     def serve(self, caller, method, args):
         if method == PING or not caller.honest:
             return super().serve(caller, method, args)
         Liar.told += 1
-        named = self.lie(args[0], caller)
+        now = (type(self), args[0], len(self.town.nodes))
+        if now not in Liar.lies:
+            Liar.lies[now] = self.lie(args[0])
+        named = Liar.lies[now]
         if named is None or method == FIND:
             return named
         return (named, ()) if method == VALUE else (named, True)
 
-    def lie(self, key, caller):
+    def lie(self, key):
         """Return the peers to name; None: silence."""
         raise NotImplementedError
 
@@ -154,14 +161,14 @@ class Liar(Node):
 class Mute(Liar):
     """Drops every query."""
 
-    def lie(self, key, caller):
+    def lie(self, key):
         return None
 
 
 class Inventor(Liar):
     """Names peers that do not exist, all nearer to the key than any honest node."""
 
-    def lie(self, key, caller):
+    def lie(self, key):
         addr = f"/ip4/172.16.{key[0]}.%d/tcp/4001"
         return [Peer(n, (addr % i,)) for i, n in enumerate(self.pool.near(key, self.town.k))]
 
@@ -169,16 +176,16 @@ class Inventor(Liar):
 class Colluder(Liar):
     """Names other liars alone, and holds nothing."""
 
-    def lie(self, key, caller):
+    def lie(self, key):
         number = int.from_bytes(key, "big")
-        gang = [n for n in self.town.nodes if not n.honest and n is not caller]
+        gang = [n for n in self.town.nodes if not n.honest]
         return [n.peer for n in nsmallest(self.town.k, gang, key=lambda n: n.place ^ number)]
 
 
 class Poisoner(Liar):
     """Names the honest nodes nearest to the key, at addresses where nobody is."""
 
-    def lie(self, key, caller):
+    def lie(self, key):
         return [
             Peer(n.peer.node_id, (f"/ip4/172.31.{n.number >> 8}.{n.number & 255}/tcp/4001",))
             for n in self.town.nearest(key, self.town.k)
@@ -190,6 +197,16 @@ LIARS = (Mute, Inventor, Colluder, Poisoner)
 
 def hostile(seed, count, share, kinds=LIARS, **options):
     """Return a town in which a share of the nodes lie, in equal parts of each kind."""
-    Liar.pool, Liar.told = Pool(seed), 0
+    Liar.pool, Liar.told, Liar.lies = Pool(seed), 0, {}
     bad = [kinds[i % len(kinds)] for i in range(int(share * count))]
     return grow(seed, count, kinds=bad, **options)
+
+
+def besiege(town, key, count, subnets):
+    """Have `count` colluders join whose ids are ground around a key, all in a few /24s."""
+    for index, node_id in enumerate(Liar.pool.near(key, count)):
+        addr = f"/ip4/192.0.{index % subnets}.{index // subnets + 1}"
+        node = town.add(Colluder, node_id=node_id, addr=addr)
+        seeds = [n.peer for n in town.random.sample(town.nodes[:SEEDS], 3)]
+        town.at(town.now + index * JOIN_EVERY, node.join, seeds)
+    town.run()
