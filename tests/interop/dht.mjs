@@ -16,15 +16,15 @@ const PEER_ID = Buffer.from('002408011220', 'hex')
 const hex = bytes => Buffer.from(bytes).toString('hex')
 const order = (a, b) => Buffer.compare(a, b)
 
-/** A key pair whose hash begins with `bits` zero bits; with a negative number, one that does not. */
+/** A key pair whose hash begins with `bits` zero bits; with a negative number, just not. */
 export function grind (network, bits) {
   const publicKeyEncoding = { format: 'der', type: 'spki' }
-  const privateKeyEncoding = { format: 'der', type: 'pkcs8' } // the last 32 bytes of both are the key
-  for (;;) { // as bytes: node 20 can hang for ever if it collects garbage while it exports a KeyObject
+  const privateKeyEncoding = { format: 'der', type: 'pkcs8' } // both end in the 32 bytes of the key
+  for (;;) { // as bytes: node 20 may hang if it collects garbage while it exports a KeyObject
     const made = generateKeyPairSync('ed25519', { publicKeyEncoding, privateKeyEncoding })
     const id = made.publicKey.subarray(-32)
-    const works = sha256(tag(network, 'node'), pack([id])).readUInt32BE() < 2 ** (32 - Math.abs(bits))
-    if (works !== bits > 0) continue
+    const first = sha256(tag(network, 'node'), pack([id])).readUInt32BE()
+    if (first < 2 ** (32 - Math.abs(bits)) !== bits > 0) continue
     const privateKey = createPrivateKey({ key: made.privateKey, format: 'der', type: 'pkcs8' })
     return { id, secret: Buffer.concat([made.privateKey.subarray(-32), id]), privateKey }
   }
@@ -32,7 +32,8 @@ export function grind (network, bits) {
 
 /** Where a node, or a record of a kind and market, lies. */
 export const place = id => sha256(PEER_ID, id)
-export const recordKey = (network, kind, market) => sha256(tag(network, 'dht-key'), pack([kind, market, 0]))
+export const recordKey = (network, kind, market) =>
+  sha256(tag(network, 'dht-key'), pack([kind, market, 0]))
 
 function nearer (key) {
   const far = id => place(id).map((byte, i) => byte ^ key[i])
@@ -46,25 +47,30 @@ export class Dht {
     this.links = new Map() // node id in hex -> our stream to it
     this.contacts = new Map() // node id in hex -> { id, addrs }
     this.records = new Map() // kind and key -> place -> [owner ‖ id, record]
-    this.listeners = [] // [kind and key, push]
+    this.listeners = [] // [kind and key, push, who]
     this.asked = [] // the methods others have asked, in order
   }
 
-  get addrs () { return this.libp2p.getMultiaddrs().map(addr => addr.decapsulate('/p2p').toString()) }
+  /** Where we listen, as a hello tells it: without the peer id. */
+  get addrs () {
+    return this.libp2p.getMultiaddrs().map(addr => addr.decapsulate('/p2p').toString())
+  }
 
   // ---------------------------------------------------------------- records
 
   /** [body, signature] under the tag of its kind. */
   sign (kind, body) {
     const packed = pack(body)
-    return pack([packed, sign(null, Buffer.concat([tag(this.network, kind), packed]), this.key.privateKey)])
+    const tagged = Buffer.concat([tag(this.network, kind), packed])
+    return pack([packed, sign(null, tagged, this.key.privateKey)])
   }
 
   /** The body of a record that `owner(body)` has signed; throws if he has not. */
   open (kind, raw, owner) {
     const [packed, signature] = unpack(raw)
     const body = unpack(packed)
-    const key = createPublicKey({ key: Buffer.concat([SPKI, owner(body)]), format: 'der', type: 'spki' })
+    const spki = Buffer.concat([SPKI, owner(body)])
+    const key = createPublicKey({ key: spki, format: 'der', type: 'spki' })
     const signed = Buffer.concat([tag(this.network, kind), packed])
     if (!verify(null, signed, key, signature)) throw new Error('the signature is wrong')
     return body
@@ -75,7 +81,7 @@ export class Dht {
   async serve () {
     await this.libp2p.handle(this.protocol, async (stream, connection) => {
       const asker = connection.remotePeer.publicKey.raw
-      const say = message => stream.send(frame(pack(message)))
+      const say = message => stream.status === 'open' && stream.send(frame(pack(message)))
       try {
         for await (const payload of frames(stream, FRAME_LIMIT)) {
           const [type, id, method, args] = unpack(payload)
@@ -112,26 +118,29 @@ export class Dht {
   }
 
   answer_store ([kind, key, raw], asker) {
-    this.keep(kind, key, raw)
-    return [1, this.near(key, asker)]
+    return [this.keep(kind, key, raw) ? 1 : 0, this.near(key, asker)]
   }
 
   answer_listen ([kind, key, seconds], asker, push) {
-    this.listeners = this.listeners.filter(([, , who]) => hex(who) !== hex(asker))
-    if (seconds > 0) this.listeners.push([kind + hex(key), push, asker])
+    const name = kind + hex(key)
+    const same = ([other, , who]) => other === name && who === hex(asker)
+    this.listeners = this.listeners.filter(listener => !same(listener))
+    if (seconds > 0) this.listeners.push([name, push, hex(asker)])
     return [Math.min(seconds, 600)]
   }
 
-  /** Keep a record whose signature is right: the owner's latest. */
+  /** Keep a record whose signature is right, the owner's latest; tells whether it is held. */
   keep (kind, key, raw) {
     const at = kind === 'address' ? [2, null, 4] : [1, 2, 3] // owner, id, seq in the body
     const body = this.open(kind, raw, body => body[at[0]])
     const where = Buffer.concat([body[at[0]], at[1] === null ? Buffer.alloc(0) : body[at[1]]])
     const held = this.under(kind, key)
     const old = held.get(hex(where))
-    if (old !== undefined && unpack(unpack(old[1])[0])[at[2]] >= body[at[2]]) return
+    if (old?.[1].equals(raw)) return true
+    if (old !== undefined && unpack(unpack(old[1])[0])[at[2]] >= body[at[2]]) return false
     held.set(hex(where), [where, Buffer.from(raw)])
     for (const [name, push] of this.listeners) if (name === kind + hex(key)) push([raw])
+    return true
   }
 
   under (kind, key) {
@@ -148,7 +157,7 @@ export class Dht {
   }
 
   near (key, asker) {
-    const others = [...this.contacts.values()].filter(peer => hex(peer.id) !== hex(asker))
+    const others = [...this.contacts.values()].filter(({ id }) => hex(id) !== hex(asker))
     return others.sort(nearer(key)).slice(0, K).map(({ id, addrs }) => [id, addrs])
   }
 
@@ -167,7 +176,8 @@ export class Dht {
 
   async dial ({ id, addrs }, ended) {
     const peerId = peerIdFromPublicKey(publicKeyFromRaw(id)).toString()
-    const stream = await this.libp2p.dialProtocol(addrs.map(addr => multiaddr(`${addr}/p2p/${peerId}`)), this.protocol)
+    const full = addrs.map(addr => multiaddr(`${addr}/p2p/${peerId}`))
+    const stream = await this.libp2p.dialProtocol(full, this.protocol)
     const link = { stream, next: 0, waiting: new Map(), news: new Map() }
     this.read(link).catch(error => stream.abort(error)).finally(() => {
       ended()
@@ -219,7 +229,8 @@ export class Dht {
       asked.add(hex(next.id))
       try {
         for (const [id, addrs] of await question(next)) {
-          if (hex(id) !== hex(this.key.id) && !known.has(hex(id))) known.set(hex(id), { id: Buffer.from(id), addrs })
+          if (hex(id) === hex(this.key.id) || known.has(hex(id))) continue
+          known.set(hex(id), { id: Buffer.from(id), addrs })
         }
       } catch {
         known.delete(hex(next.id)) // it does not answer

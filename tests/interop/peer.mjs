@@ -27,7 +27,7 @@ await dht.serve()
 
 const toBytes = (_, item) => item?.hex === undefined ? item : Buffer.from(item.hex, 'hex')
 const toHex = (_, item) => {
-  if (item?.type === 'Buffer') return { hex: Buffer.from(item.data).toString('hex') } // its own JSON
+  if (item?.type === 'Buffer') item = Buffer.from(item.data) // as it turns itself into JSON
   return item instanceof Uint8Array ? { hex: Buffer.from(item).toString('hex') } : item
 }
 const say = value => process.stdout.write(JSON.stringify(value, toHex) + '\n')

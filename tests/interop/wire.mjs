@@ -6,7 +6,9 @@ const MAX_DEPTH = 8
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 // First byte and length bytes of each spelling, the shortest first: [below, code, bytes].
-const NATURAL = [[2 ** 7, 0x00, 0], [2 ** 8, 0xcc, 1], [2 ** 16, 0xcd, 2], [2 ** 32, 0xce, 4], [2 ** 53, 0xcf, 8]]
+const NATURAL = [
+  [2 ** 7, 0x00, 0], [2 ** 8, 0xcc, 1], [2 ** 16, 0xcd, 2], [2 ** 32, 0xce, 4], [2 ** 53, 0xcf, 8]
+]
 const NEGATIVE = [[2 ** 5, 0x100, 0], [2 ** 7, 0xd0, 1], [2 ** 15, 0xd1, 2], [2 ** 31, 0xd2, 4]]
 const BINARY = [[2 ** 8, 0xc4, 1], [2 ** 16, 0xc5, 2]]
 const TEXT = [[2 ** 5, 0xa0, 0], [2 ** 8, 0xd9, 1], [2 ** 16, 0xda, 2]]
@@ -44,7 +46,9 @@ export function unpack (raw) {
     at += count
     return bytes.subarray(at - count, at)
   }
-  const number = width => width === 8 ? Number(take(8).readBigUInt64BE()) : take(width).readUIntBE(0, width)
+  const number = width =>
+    width === 8 ? Number(take(8).readBigUInt64BE()) : take(width).readUIntBE(0, width)
+  const below = width => take(width).readIntBE(0, width)
   const parse = depth => {
     if (depth > MAX_DEPTH) throw new Error('is nested too deep')
     const code = number(1)
@@ -55,7 +59,7 @@ export function unpack (raw) {
     if (code >= 0x90 && code < 0xa0) return list(code - 0x90)
     switch (code) {
       case 0xcc: case 0xcd: case 0xce: case 0xcf: return number(1 << (code - 0xcc))
-      case 0xd0: case 0xd1: case 0xd2: return take(1 << (code - 0xd0)).readIntBE(0, 1 << (code - 0xd0))
+      case 0xd0: case 0xd1: case 0xd2: return below(1 << (code - 0xd0))
       case 0xc4: case 0xc5: return new Uint8Array(take(number(1 << (code - 0xc4))))
       case 0xd9: case 0xda: return utf8.decode(take(number(1 << (code - 0xd9))))
       case 0xdc: return list(number(2))
@@ -71,7 +75,8 @@ export function unpack (raw) {
 export const tag = (network, kind) => Buffer.from(`p2pnode/${network}/${kind}/1\0`)
 
 /** SHA-256 over bytes, one after the other. */
-export const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest()
+export const sha256 = (...parts) =>
+  parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest()
 
 /** A payload behind its length. */
 export function frame (payload) {
