@@ -2,9 +2,10 @@
  *
  *   UDP_DELAY_MS     one-way delay in milliseconds
  *   UDP_DELAY_LOSS   share of datagrams dropped, 0 to 1
- *   UDP_DELAY_STATE  a file of 65,536 + 8 bytes, shared with whoever drives the process:
+ *   UDP_DELAY_STATE  a file of 65,536 + 16 bytes, shared with whoever drives the process:
  *                    byte p != 0 silences UDP port p (nothing leaves it, nothing reaches it);
- *                    the last 8 bytes count the datagrams handed to the network.
+ *                    then two counts of 8 bytes: datagrams sent, and datagrams that a silent
+ *                    port has swallowed.
  *
  * The delay is the same for all, so a queue in order of sending is in order of delivery. The
  * sender is told at once that all went well, as a kernel with an empty buffer would.
@@ -24,7 +25,9 @@
 #include <unistd.h>
 
 #define PORTS 65536
-#define STATE_BYTES (PORTS + sizeof(uint64_t))
+#define STATE_BYTES (PORTS + 2 * sizeof(uint64_t))
+
+enum count { SENT, SWALLOWED };
 
 struct datagram {
     struct datagram *next;
@@ -139,11 +142,17 @@ static void start(void)
     pthread_detach(thread);
 }
 
-static ssize_t queue(int fd, const struct iovec *parts, size_t count, const void *to,
+static void count(enum count which)
+{
+    if (state)
+        __atomic_add_fetch((uint64_t *)(state + PORTS) + which, 1, __ATOMIC_RELAXED);
+}
+
+static ssize_t queue(int fd, const struct iovec *parts, size_t parts_count, const void *to,
                      socklen_t to_length)
 {
     size_t length = 0;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < parts_count; i++)
         length += parts[i].iov_len;
     struct datagram *made = malloc(sizeof *made + length);
     if (!made)
@@ -155,14 +164,14 @@ static ssize_t queue(int fd, const struct iovec *parts, size_t count, const void
     if (to_length)
         memcpy(&made->to, to, to_length);
     unsigned char *end = made->bytes;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < parts_count; i++)
         end = mempcpy(end, parts[i].iov_base, parts[i].iov_len);
     if (silenced(fd, &made->to, to_length)) {
         free(made);
+        count(SWALLOWED);
         return (ssize_t)length;
     }
-    if (state)
-        __atomic_add_fetch((uint64_t *)(state + PORTS), 1, __ATOMIC_RELAXED);
+    count(SENT);
     pthread_mutex_lock(&lock);
     if (loss > 0 && rand_r(&seed) / (double)RAND_MAX < loss) {
         free(made);
@@ -210,12 +219,12 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
                  message->msg_name ? message->msg_namelen : 0);
 }
 
-int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned number, int flags)
 {
     pthread_once(&once, start);
     if (!is_udp(fd))
-        return real_sendmmsg(fd, messages, count, flags);
-    for (unsigned i = 0; i < count; i++)
+        return real_sendmmsg(fd, messages, number, flags);
+    for (unsigned i = 0; i < number; i++)
         messages[i].msg_len = (unsigned)sendmsg(fd, &messages[i].msg_hdr, flags);
-    return (int)count;
+    return (int)number;
 }

@@ -40,6 +40,9 @@ class Kademlia:
         for node in self.doomed:
             self.state.silence(self.ports[node])
 
+    def silenced(self):
+        return self.state.swallowed()
+
     async def all(self, jobs):
         return await asyncio.gather(*jobs)
 

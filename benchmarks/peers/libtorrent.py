@@ -74,6 +74,9 @@ class Libtorrent:
         for node in self.doomed:
             self.state.silence(self.ports[node])
 
+    def silenced(self):
+        return self.state.swallowed()
+
     async def all(self, jobs):
         return [await job for job in jobs]
 

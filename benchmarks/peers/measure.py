@@ -51,6 +51,9 @@ class System(Protocol):
     async def all(self, jobs: list[Any]) -> list[Any]:
         """Await coroutines at the same time, return what they returned."""
 
+    def silenced(self) -> int:
+        """Return how much the silence has swallowed: 0 is a fault that never fired."""
+
     def holds(self, node: int, key: Key) -> bool:
         """Tell whether a node itself holds a key, False if that cannot be told."""
 
@@ -69,7 +72,7 @@ class State:
     @classmethod
     def create(cls, path: Path) -> None:
         """Write an empty state: nobody is silent, nothing was sent."""
-        path.write_bytes(bytes(cls.PORTS + 8))
+        path.write_bytes(bytes(cls.PORTS + 16))
 
     def silence(self, port: int) -> None:
         """Let nothing leave the port, and nothing reach it."""
@@ -78,6 +81,10 @@ class State:
     def sent(self) -> int:
         """Return how many datagrams were sent so far."""
         return int.from_bytes(os.pread(self._file, 8, self.PORTS), "little")
+
+    def swallowed(self) -> int:
+        """Return how many datagrams silent ports have swallowed so far."""
+        return int.from_bytes(os.pread(self._file, 8, self.PORTS + 8), "little")
 
     def spent(self) -> tuple[float, int]:
         """Return this process's CPU seconds, and its datagrams as RPCs: two make one."""
@@ -94,6 +101,11 @@ def cpu(process: int) -> float:
     """Return the CPU seconds that a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def stopped(process: int) -> bool:
+    """Tell whether a process stands still, as after SIGSTOP."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def fates(nodes: int = NODES) -> tuple[list[int], list[int]]:
@@ -211,6 +223,7 @@ class Measurement:
                 taken.append(seconds if came else max(seconds, GET_LIMIT_S))
                 found += came
         self.found[f"{part}_s"], self.found[f"{part}_found"] = taken, found
+        self.found["silenced"] = self.system.silenced()
 
     def _callers(self) -> list[int]:
         return self.random.sample(self.system.callers, len(self.system.callers))

@@ -82,6 +82,9 @@ class OpenDht:
         for node in self.doomed:
             self.state.silence(self.ports[node])
 
+    def silenced(self):
+        return self.state.swallowed()
+
     async def all(self, jobs):
         return [await job for job in jobs]
 
