@@ -7,7 +7,7 @@ tried yet. A peer counts for the subnet it is asked in; of one subnet three coun
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -19,6 +19,7 @@ MAX_PER_SUBNET: Final = 3  # among the nearest that a path considers
 MAX_TRIES: Final = 3  # of one peer on one path, each at addresses not tried yet
 MAX_WORDS: Final = 2 * MAX_ADDRS  # addresses that a path keeps of one peer
 NOWHERE: Final = ""  # stands for the address of a peer named without one
+_NONE: Final[frozenset[str]] = frozenset()
 
 GroupOf = Callable[[Peer], str | None]  # the subnet a peer counts for; None: no cap
 
@@ -65,15 +66,15 @@ class Seat:
 
     def group(self, crowd: dict[str, int]) -> tuple[bool, str | None]:
         """Tell whether the peer counts beside the nearer ones in `crowd`, and for which subnet."""
-        state = self.known.state
-        if state is State.NEW or state is State.FAILED:
-            if self.tries >= MAX_TRIES:
-                return False, None
-            tried = self.known.tried
-            groups: Iterable[str | None] = (g for g, addr in self.words if addr not in tried)
-        else:
-            groups = (self.known.group,)
-        for group in groups:
+        known = self.known
+        words, tried = self.words, known.tried
+        if known.state is not State.NEW and known.state is not State.FAILED:
+            words, tried = ((known.group, NOWHERE),), _NONE
+        elif self.tries >= MAX_TRIES:
+            return False, None
+        for group, addr in words:
+            if addr in tried:
+                continue
             if group is None:
                 return True, None
             count = crowd.get(group, 0)

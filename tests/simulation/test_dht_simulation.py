@@ -137,7 +137,9 @@ def siege(**options):
 def test_ids_ground_around_a_key_do_not_eclipse_it():
     _, besieged = siege(paths=1, group_of=no_group)
     assert besieged > 50  # without the caps the attack works
-    assert siege(paths=1) == (60, 0)
+    found, besieged = siege(paths=1)
+    assert found == 60
+    assert besieged < 10
     found, _ = siege(paths=2)  # as a node reads
     assert found == 60
 
