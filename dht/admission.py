@@ -1,9 +1,10 @@
 """Which strangers' connections are let in, before a handshake has cost anything.
 
 Ids are cheap and addresses less so: one address and one subnet (`dht.subnets`) may hold a
-share of the places, and may begin handshakes at a rate. Whoever has not proved a key within
-the crowd of those who have not makes room for the next; when every place is taken by known
-peers, the most crowded subnet gives one back. Loopback is exempt by configuration.
+share of the places, and may begin handshakes at a rate; all subnets together have a rate too,
+since they are not scarce for everybody. Whoever has not proved a key within the crowd of
+those who have not makes room for the next; when every place is taken by known peers, the most
+crowded subnet gives one back. Loopback is exempt by configuration.
 """
 
 from collections import Counter
@@ -13,9 +14,16 @@ from typing import Final
 
 from dht.quota import Buckets
 from dht.subnets import Subnets
+from p2pnode.base.errors import Unreachable
 
 HANDSHAKE_RATE: Final = 5.0  # a second from one subnet, lasting: each costs some 8 ms of a core
 HANDSHAKE_BURST: Final = 50.0
+HANDSHAKE_RATE_ALL: Final = 50.0  # and from all: less than half a core
+HANDSHAKE_BURST_ALL: Final = 500.0
+
+
+class Full(Unreachable):
+    """This node has no room for another connection or stream: no fault of the peer's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,7 @@ class Door:
         self._hosts: Counter[str] = Counter()
         self._groups: Counter[str] = Counter()
         self._paces = Buckets(HANDSHAKE_RATE, HANDSHAKE_BURST)
+        self._pace_all = Buckets(HANDSHAKE_RATE_ALL, HANDSHAKE_BURST_ALL)
 
     def __len__(self) -> int:
         return len(self._guests)
@@ -62,6 +71,7 @@ class Door:
             self._hosts[guest.host] >= self._limits.per_address
             or self._groups[group] >= self._limits.per_subnet
             or not self._paces.take(group, now)
+            or not self._pace_all.take("all", now)
         ):
             return guest
         leaver = self._leaver()

@@ -16,14 +16,15 @@ from dht.records import Kinds, Record
 from dht.rpc import Ask
 from dht.shell_contacts import Contacts
 from dht.shell_serve import Caller
-from dht.standing import Event
+from dht.standing import Event, is_lie
 from dht.store_records import Kept, RecordStore
 from dht.tally import Tally
+from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.ports import Clock, Streams
 
 PAGE_RECORDS: Final = 64  # read from the store for one answer
-HONEST: Final = ("kind", "expires_at")  # what a newer version, or another clock, may get wrong
+MAX_TOUCHED: Final = 65_536  # keys stored to since the last comparisons
 
 
 class Answers:
@@ -42,18 +43,18 @@ class Answers:
     ) -> None:
         self._streams, self._contacts, self._kinds = streams, contacts, kinds
         self._store, self._clock, self._tally = store, clock, tally
-        self.listens: Listens[Caller] = Listens(listens)
-        self.own: dict[tuple[str, bytes], Callable[[tuple[bytes, ...]], None]] = {}  # listen here
+        self.listens: Listens[Caller] = Listens(listens, lambda c: contacts.party(c.peer, c.host))
+        self.own: dict[tuple[str, bytes], Callable[[tuple[bytes, ...]], object]] = {}  # listen here
         self.touched: dict[tuple[str, bytes], float] = {}  # keys stored to by others -> when
 
     def serve(self, caller: Caller, ask: Ask) -> Any:
         """Return the result. Raises InvalidRecord for a question that cannot be answered."""
         match ask.method:
             case rpc.HELLO:
-                self._contacts.greeted(Peer(caller.peer, rpc.hello_args(ask.args)))
+                self._contacts.greeted(Peer(caller.peer, rpc.hello_args(ask.args)), caller.host)
                 return self._streams.addrs()
             case rpc.PING:
-                return ()
+                return wire.fields("ping", ask.args, 0)
             case rpc.FIND_NODE:
                 return rpc.peers_out(self._closest(rpc.key_args(ask.args), caller.peer))
             case rpc.FIND_VALUE:
@@ -92,18 +93,25 @@ class Answers:
         try:
             record = self._kinds.admit(kind, key, raw, self._clock.now())
         except InvalidRecord as error:
-            if error.field not in HONEST:
+            if is_lie(error):
                 self._contacts.note(caller.peer, caller.host, Event.FORGED)
             raise
         kept = self.keep(record, caller)
-        self.touched[kind, key] = trio.current_time()
+        if kept.held and ((kind, key) in self.touched or len(self.touched) < MAX_TOUCHED):
+            self.touched[kind, key] = trio.current_time()
         return int(kept.held), rpc.peers_out(self._closest(key, caller.peer))
 
     def _granted(self, caller: Caller, number: int, kind: str, key: bytes, seconds: int) -> Any:
         if kind not in self._kinds:
             raise InvalidRecord("kind", "is not known here")
         now = trio.current_time()
-        return (self.listens.grant(caller, number, (kind, key), seconds, now),)
+        granted, ousted = self.listens.grant(caller, number, (kind, key), seconds, now)
+        if ousted is not None:  # its party held the most of all places
+            self._tally.add("listens_ousted")
+            ousted.end()
+        if granted < seconds:
+            self._tally.add("listens_refused")
+        return (granted,)
 
     def _page(self, peer: bytes, kind: str, key: bytes, cursor: bytes) -> Any:
         held = self._store.page(kind, key, cursor, self._clock.now(), PAGE_RECORDS)

@@ -13,10 +13,12 @@ from typing import Any, Final
 import trio
 
 from dht import endpoint, rpc
+from dht.admission import Full
 from dht.endpoint import Peer, merge_peers
+from dht.quota import Buckets
 from dht.routing import Table
 from dht.rtt import SOFT_MAX, Rtts
-from dht.shell_rpc import Calls
+from dht.shell_rpc import Calls, Link
 from dht.standing import Ban, Event, Standing
 from dht.subnets import Subnets
 from p2pnode.base.errors import InvalidRecord, PeerFault, Unreachable
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 MAX_MEETING: Final = 32  # newcomers asked back at a time
 MAX_ASKED_BACK: Final = 4096  # callers remembered as asked back
 CHECK_AFTER: Final = 60.0  # seconds without news before a full bucket's oldest is asked
+ELSEWHERE_RATE: Final = 1 / 6  # addresses a second that callers of one subnet have us dial where
+ELSEWHERE_BURST: Final = 20.0  # they do not call from; the same of all callers for one subnet there
 COLD_LIMIT: Final = 2.0  # seconds a lookup waits for a peer to whom no stream is open
 
 
@@ -53,6 +57,8 @@ class Contacts:
         self._heard: dict[bytes, float] = {}
         self._meeting: set[bytes] = set()
         self._asked_back: OrderedDict[bytes, float] = OrderedDict()
+        self._elsewhere = Buckets(ELSEWHERE_RATE, ELSEWHERE_BURST)
+        calls.broke = self.note
 
     def start(self, nursery: trio.Nursery) -> None:
         """Begin to ask newcomers back, in `nursery`."""
@@ -61,7 +67,7 @@ class Contacts:
     # ------------------------------------------------------------------ asking
 
     async def call(
-        self, peer: Peer, method: str, args: tuple[Any, ...], *, anew: bool = False
+        self, peer: Peer, method: str, args: tuple[Any, ...], *, dialled: bool = False
     ) -> Any:
         """Ask a peer; who answers becomes a contact, who fails twice stops being one.
 
@@ -73,7 +79,9 @@ class Contacts:
         if known and known != peer.addrs:
             peer = merge_peers([Peer(peer.node_id, known), peer])[0]
         try:
-            result = await self._calls.call(peer, method, args, anew=anew)
+            result = await self._calls.call(peer, method, args, dialled=dialled)
+        except Full:
+            raise  # we have no room: its place in the table is not for that
         except Unreachable:
             await self.fail(peer.node_id)
             raise
@@ -83,19 +91,16 @@ class Contacts:
         self._answered(peer.node_id)
         return result
 
-    async def ping(self, peer: Peer, *, anew: bool = False) -> bool:
-        """Tell whether the peer answers."""
+    async def ping(self, peer: Peer, *, dialled: bool = False) -> bool:
+        """Tell whether the peer answers; with `dialled`, at one of its addresses."""
         try:
-            await self.call(peer, rpc.PING, (), anew=anew)
+            await self.call(peer, rpc.PING, (), dialled=dialled)
         except (Unreachable, PeerFault):
             return False
         return True
 
     async def fail(self, node_id: bytes) -> None:
         """Forget a peer that did not answer, or not by the protocol."""
-        link = self._calls.link_of(node_id)
-        if link is not None and link.broke:
-            self.note(node_id, link.host, Event.GARBAGE)
         self.table.drop(node_id)
         self._heard.pop(node_id, None)
         await self._calls.drop(node_id)
@@ -136,6 +141,10 @@ class Contacts:
         if bans:
             self.banned(bans)
 
+    def party(self, node_id: bytes, host: str) -> object:
+        """Return whose share of this node's room a peer takes: its subnet's, else its own."""
+        return self._subnets.group(host) or node_id
+
     def group_of(self, peer: Peer) -> str | None:
         """Return the subnet that a peer's first address counts for, a name being its own."""
         for addr in peer.addrs:
@@ -155,13 +164,27 @@ class Contacts:
 
     # ------------------------------------------------------------------ meeting
 
-    def greeted(self, peer: Peer) -> None:
-        """Take note of a caller's hello: ask it back if it may become a contact."""
+    def greeted(self, peer: Peer, host: str) -> None:
+        """Take note of a hello from `host`: ask the caller back if it may become a contact."""
         for named in self.dialable([peer]):
             known = self.table.addrs_of(named.node_id)
             news = set(known) != set(named.addrs)
-            if news and (known or self.table.wants(named.node_id)) and self._first(named):
+            wanted = news and (known or self.table.wants(named.node_id))
+            if wanted and self._first(named) and self._may_dial(named, host):
                 self._meet(named)
+
+    def _may_dial(self, peer: Peer, host: str) -> bool:
+        """Tell whether a caller may have us dial: strangers must not aim us at others."""
+        now, caller = trio.current_time(), self._subnets.group(host)
+        for addr in peer.addrs:
+            there = endpoint.parse("addr", addr)[0]
+            group = self._subnets.group(there)
+            if there == host or (group is None and endpoint.is_ip(there)):
+                continue  # where it calls from, or exempt
+            for name in (("from", caller), ("to", group or there)):
+                if not self._elsewhere.take(name, now):
+                    return False
+        return True
 
     def _first(self, peer: Peer) -> bool:
         """Tell whether a caller has not been asked back lately; else two could go on for ever."""
@@ -179,31 +202,42 @@ class Contacts:
         link = self._calls.link_of(node_id)
         if link is None or not link.addr or not link.addrs:
             return
-        stated = tuple(dict.fromkeys((link.addr, *link.addrs)))[: endpoint.MAX_ADDRS]
-        peer = Peer(node_id, stated if link.addr in link.addrs else link.addrs)
+        proved = link.addr if link.addr in link.addrs else self._resolved(link)
+        stated = [a for p in self.dialable([Peer(node_id, link.addrs)]) for a in p.addrs]
+        if proved:
+            addrs = tuple(dict.fromkeys((proved, *stated)))[: endpoint.MAX_ADDRS]
+        else:  # nobody has seen it there: told to others it would aim them at whom it likes
+            addrs = (link.addr,)
+            self.greeted(Peer(node_id, tuple(stated)), link.host)
+        peer = Peer(node_id, addrs)
         known = node_id in self.table
         oldest = self.table.welcome(peer, self._subnets.group(link.host))
         self._heard[node_id] = now = trio.current_time()
         if len(self._heard) > 4 * len(self.table) + 64:
             self._heard = {n: t for n, t in self._heard.items() if n in self.table}
         if oldest and self._heard.get(oldest.node_id, -CHECK_AFTER) + CHECK_AFTER <= now:
-            self._meet(oldest, anew=False)
+            self._meet(oldest, dialled=False)
         if not known and node_id in self.table:
             self.met(peer)
 
-    def _meet(self, peer: Peer, *, anew: bool = True) -> None:
-        """Ask a peer, in the background, whether it is there: `anew`, at its stated address."""
+    def _resolved(self, link: Link) -> str:
+        """Return the address, of those a peer states, that the name we dialled has led to."""
+        port = endpoint.parse("addr", link.addr)[1]
+        kind = "ip6" if ":" in link.host else "ip4"
+        addr = f"/{kind}/{link.host}/tcp/{port}"
+        return addr if addr in link.addrs else ""
+
+    def _meet(self, peer: Peer, *, dialled: bool = True) -> None:
+        """Ask a peer, in the background, whether it is there, at an address it stated."""
         if self._nursery is None or len(self._meeting) >= MAX_MEETING:
             return
-        link = self._calls.link_of(peer.node_id)
-        anew = anew and not (link is not None and link.addr in peer.addrs)
         if peer.node_id not in self._meeting:
             self._meeting.add(peer.node_id)
-            self._nursery.start_soon(self._meet_one, peer, anew)
+            self._nursery.start_soon(self._meet_one, peer, dialled)
 
-    async def _meet_one(self, peer: Peer, anew: bool) -> None:
+    async def _meet_one(self, peer: Peer, dialled: bool) -> None:
         try:
-            await self.ping(peer, anew=anew)
+            await self.ping(peer, dialled=dialled)
         except InvalidRecord:
             await self.lied(peer.node_id)
         finally:

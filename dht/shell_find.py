@@ -17,7 +17,7 @@ from dht.placement import Placement, reach
 from dht.records import Kinds, Record
 from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
-from dht.shell_search import find
+from dht.shell_search import SEARCH_DEADLINE, find
 from dht.store_records import RecordStore
 from dht.tally import Tally
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, StorageFault, Unreachable
@@ -85,8 +85,14 @@ class Finder:
             harvest.take(record.raw, self._streams.node_id, 0)
         lookup = self._lookup(key, paths=1 if quorum else PATHS, quorum=quorum)
 
+        async def ask(question: Question) -> None:
+            with trio.move_on_after(SEARCH_DEADLINE) as reading:
+                await self._ask_value(lookup, question, harvest)
+            if reading.cancelled_caught:
+                raise Unreachable("the peer has pages without end")
+
         async def asking(question: Question) -> bool:
-            return await self._judged(question.peer, self._ask_value(lookup, question, harvest))
+            return await self._judged(question.peer, ask(question))
 
         await find(self._contacts, self.nursery, lookup, asking)
         return harvest.result(lookup.closest()[: lookup.k])
@@ -142,20 +148,18 @@ class Finder:
 
     async def _ask_value(self, lookup: Lookup, question: Question, harvest: Harvest) -> None:
         """Read all pages a peer has for a key."""
-        peer, cursor, lies, good = question.peer, b"", 0, False
+        peer, cursor, good = question.peer, b"", False
         named: list[Peer] = []
         for number in range(MAX_PAGES):
             args = (harvest.kind, harvest.key, cursor)
             page = rpc.page_in(await self._contacts.call(peer, rpc.FIND_VALUE, args), self._network)
             named = named if number else self._named(page.peers)
             for raw in page.raws:
-                valid = harvest.take(raw, peer.node_id, question.depth)
-                lies += not valid
-                good |= valid
-            if lies > MAX_LIES:
-                raise InvalidRecord("records", "are too often invalid")
-            if page.cursor <= cursor:
-                break  # the last page, or one that leads back
+                good |= harvest.take(raw, peer.node_id, question.depth)
+                if harvest.lies(peer.node_id) > MAX_LIES:
+                    raise InvalidRecord("records", "are too often invalid")
+            if page.cursor <= cursor or harvest.spent(peer.node_id):
+                break  # the last page, one that leads back, or more than a key may hold
             cursor = page.cursor
         lookup.answer(peer.node_id, named, good=good)
 

@@ -21,7 +21,8 @@ from dht.endpoint import Peer
 from dht.harvest import Found
 from dht.records import Kinds, Record, better, place
 from dht.shell_contacts import Contacts
-from dht.shell_rpc import Calls
+from dht.shell_rpc import MAX_LIES, Calls
+from dht.standing import is_lie
 from dht.tally import Tally
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, Unreachable
 from p2pnode.base.ports import Clock
@@ -101,16 +102,24 @@ class Subscription:
             await trio.sleep(pause)
             pause = min(AGAIN_MOST, 2 * pause) if quick else AGAIN_AFTER
 
-    def take(self, raws: tuple[bytes, ...]) -> None:
-        """Take what a holder pushes, or what was read; only what is valid and new goes on."""
+    def take(self, raws: tuple[bytes, ...]) -> int:
+        """Take what a holder pushes, or what was read; only what is valid and new goes on.
+
+        Returns how many are lies; the ninth is the last that is looked at.
+        """
+        lies = 0
         for raw in raws:
+            if lies > MAX_LIES:
+                break
             try:
                 record = self._kinds.admit(*self.where, raw, self._clock.now())
             except InvalidRecord as error:
                 self._tally.add("news_invalid")
                 log.debug("news refused: %s", error)
+                lies += is_lie(error)
                 continue
             self._deliver(record)
+        return lies
 
     def _deliver(self, record: Record) -> None:
         held = self._seen.get(place(record))

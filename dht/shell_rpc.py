@@ -15,9 +15,11 @@ from typing import Any, Final
 import trio
 
 from dht import rpc
+from dht.admission import Full
 from dht.endpoint import Peer
+from dht.quota import Buckets
 from dht.rpc import Answer, Ask, News
-from dht.rtt import Rtts
+from dht.rtt import HARD_MAX, Rtts
 from dht.standing import Event
 from dht.tally import Tally
 from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, PeerFault, Unreachable
@@ -30,8 +32,12 @@ DIAL_ROUNDS: Final = 14  # round trips granted to one, within that deadline
 DIAL_MIN: Final = 1.5  # seconds granted to one at least
 MAX_OUTSTANDING: Final = 64  # questions under way on one stream
 MAX_LINKS: Final = 256  # streams we hold open
+MAX_UNASKED: Final = 64  # frames of a stream that nobody waits for, besides late answers
+MAX_LIES: Final = 8  # bad records in the news of one stream
+NEWS_RATE: Final = 200.0  # news a second taken from one stream, lasting
+NEWS_BURST: Final = 1000.0
 
-Heard = Callable[[tuple[bytes, ...]], None]
+Heard = Callable[[tuple[bytes, ...]], int]  # takes news; returns how many of it are lies
 Note = Callable[[bytes, str, Event], None]  # node id, host, what it did
 
 
@@ -58,6 +64,10 @@ class Link:
         self._waiting: dict[int, tuple[trio.Event, list[Answer]]] = {}
         self._asked_at: dict[int, float] = {}  # of those waiting, oldest first
         self._listeners: dict[int, _Listener] = {}
+        self._greeted = False
+        self._unasked = MAX_UNASKED  # more of them break the protocol
+        self._lies = 0
+        self._pace = Buckets(NEWS_RATE, NEWS_BURST)
 
     @property
     def idle(self) -> bool:
@@ -72,7 +82,10 @@ class Link:
         """Read answers until the stream ends."""
         try:
             while True:
-                self._take(rpc.decode(await self._channel.receive()))
+                message = rpc.decode(await self._channel.receive())
+                if isinstance(message, News):
+                    await trio.sleep(self._pace.spend("news", trio.current_time()))
+                self._take(message)
         except InvalidRecord as error:
             self.broke = True
             log.debug("stream to %s ended: %s", self._channel.peer.hex()[:16], error)
@@ -89,15 +102,21 @@ class Link:
     def _take(self, message: Ask | Answer | News) -> None:
         if isinstance(message, Ask) or message.id > self._last:
             raise InvalidRecord("frame", "answers nothing that was asked")
-        if isinstance(message, News):
-            if listener := self._listeners.get(message.id):
-                listener.take(message.raws)
-        elif message.id == 0:
+        if isinstance(message, News) and message.id in self._listeners:
+            self._lies += self._listeners[message.id].take(message.raws)
+            if self._lies > MAX_LIES:
+                raise InvalidRecord("news", "are too often invalid")
+        elif isinstance(message, Answer) and message.id == 0 and not self._greeted:
+            self._greeted = True
             self.addrs = rpc.hello_args((message.result,))
-        elif message.id in self._waiting:
+        elif isinstance(message, Answer) and message.id in self._waiting:
             event, answers = self._waiting[message.id]
             answers.append(message)
             event.set()
+        else:  # late, or of a listen that has ended, or invented
+            self._unasked -= 1
+            if self._unasked < 0:
+                raise InvalidRecord("frame", "is one of too many that nobody asked for")
 
     async def greet(self) -> None:
         """Say where we listen; the answer comes before any other."""
@@ -120,6 +139,7 @@ class Link:
                 await event.wait()
             finally:
                 del self._waiting[number], self._asked_at[number]
+                self._unasked += not answers  # it may still come
                 if not answers or answers[0].error:
                     self._listeners.pop(number, None)
         if not answers:
@@ -132,6 +152,16 @@ class Link:
         """Deliver no more news to `take`."""
         for number in [n for n, x in self._listeners.items() if x.take == take]:
             del self._listeners[number]
+            self._unasked += MAX_UNASKED  # news that is under way
+
+    async def retire(self) -> None:
+        """End the stream once every question on it has its answer, or its time is up."""
+        with trio.move_on_after(HARD_MAX):
+            while self._waiting:
+                event, _ = next(iter(self._waiting.values()))
+                await event.wait()
+                await trio.lowlevel.checkpoint()
+        await self.close()
 
     async def close(self) -> None:
         """End the stream."""
@@ -152,6 +182,7 @@ class Calls:
         self._tally = tally
         self._limit = limit
         self.warm: frozenset[bytes] = frozenset()  # peers whose streams are closed last
+        self.broke: Note = lambda _peer, _host, _event: None  # a peer broke the protocol
         self._nursery: trio.Nursery | None = None
         self._links: OrderedDict[bytes, Link] = OrderedDict()
         self._opening: dict[bytes, trio.Lock] = {}
@@ -170,22 +201,23 @@ class Calls:
         return tuple(node_id for node_id, link in self._links.items() if not link.dead)
 
     async def call(
-        self, peer: Peer, method: str, args: tuple[Any, ...], *, anew: bool = False
+        self, peer: Peer, method: str, args: tuple[Any, ...], *, dialled: bool = False
     ) -> Any:
-        """Ask; once more on a fresh stream if the one held fails, or at once with `anew`.
+        """Ask; once more on a fresh stream if the one held fails.
 
-        Raises Unreachable, or PeerFault with the peer's refusal.
+        With `dialled` on a connection that we made at one of the peer's addresses. Raises
+        Unreachable, or PeerFault with the peer's refusal.
         """
         self._tally.add(f"asked_{method}")
-        held = self._links.get(peer.node_id)
-        if held is not None and not held.dead and not anew:
+        held = self._held(peer, dialled=dialled)
+        if held is not None:
             self._links.move_to_end(peer.node_id)
             try:
                 return await self._ask(peer.node_id, held, method, args)
             except Unreachable:
                 self._tally.add("asked_again")
                 await self.drop(peer.node_id, held)
-        link = await self._link(peer, anew=anew)
+        link = await self._link(peer, dialled=dialled)
         try:
             return await self._ask(peer.node_id, link, method, args)
         except Unreachable:
@@ -247,16 +279,18 @@ class Calls:
         self._rtts.observe(node_id, trio.current_time() - asked)
         return answer
 
-    async def _link(self, peer: Peer, *, anew: bool = False) -> Link:
+    def _held(self, peer: Peer, *, dialled: bool) -> Link | None:
+        link = self.link_of(peer.node_id)
+        return link if link and (not dialled or link.addr in peer.addrs) else None
+
+    async def _link(self, peer: Peer, *, dialled: bool = False) -> Link:
         if self._nursery is None:
             raise LocalFault("the DHT is not running")
         lock = self._opening.setdefault(peer.node_id, trio.Lock())
         try:
             async with lock:
-                held = self.link_of(peer.node_id)
-                if held is not None and not anew:
-                    return held
-                return await self._open(peer, self._nursery, anew=anew)
+                held = self._held(peer, dialled=dialled)
+                return held or await self._open(peer, self._nursery, dialled=dialled)
         finally:
             if not lock.locked():
                 self._opening.pop(peer.node_id, None)
@@ -265,22 +299,32 @@ class Calls:
         """Return whose stream makes room: one that nobody waits on, used longest ago."""
         idle = [n for n, link in self._links.items() if link.dead or link.idle]
         if not idle:
-            raise Unreachable("too many peers are being asked at once")
+            raise Full("too many peers are being asked at once")
         return next((n for n in idle if n not in self.warm), idle[0])
 
-    async def _open(self, peer: Peer, nursery: trio.Nursery, *, anew: bool) -> Link:
-        await self.drop(peer.node_id)
+    async def _open(self, peer: Peer, nursery: trio.Nursery, *, dialled: bool) -> Link:
         while len(self._links) >= self._limit:
             await self.drop(self._leaver())
         wait = DIAL_ROUNDS * (self._rtts.mean(peer.node_id) or DIAL_DEADLINE)
         try:
             with trio.fail_after(min(DIAL_DEADLINE, max(DIAL_MIN, wait))):
                 channel = await self._streams.open(
-                    peer.node_id, peer.addrs, self._protocol, limit=rpc.FRAME_LIMIT, anew=anew
+                    peer.node_id,
+                    peer.addrs,
+                    self._protocol,
+                    limit=rpc.FRAME_LIMIT,
+                    dialled=dialled,
                 )
         except trio.TooSlowError:
             raise Unreachable("the peer did not answer in time") from None
+        if old := self._links.pop(peer.node_id, None):
+            nursery.start_soon(old.retire)  # what was asked on it is still answered
         link = self._links[peer.node_id] = Link(channel, self._streams.addrs())
-        nursery.start_soon(link.run)
+        nursery.start_soon(self._run, peer.node_id, link)
         await link.greet()
         return link
+
+    async def _run(self, node_id: bytes, link: Link) -> None:
+        await link.run()
+        if link.broke:
+            self.broke(node_id, link.host, Event.GARBAGE)

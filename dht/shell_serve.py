@@ -33,6 +33,8 @@ SUBNET_RATE: Final = 400.0  # the same for all peers of one subnet
 SUBNET_BURST: Final = 800.0
 MAX_UNSENT: Final = 64  # news waiting for one slow reader
 COSTS: Final = {rpc.STORE: 2, rpc.DIGEST: 4}  # in questions; any other is one
+PLAIN_BYTES: Final = 512  # a question's bytes beside its blobs; as many again cost one more
+BLOB_BYTES: Final = 4096  # the same for blobs, which are cheap to read
 
 
 class Caller:
@@ -118,10 +120,11 @@ class Service:
     async def _converse(self, caller: Caller, channel: Channel) -> None:
         try:
             while not self._barred(caller.peer, caller.host):
-                ask = rpc.decode(await channel.receive())
+                raw = await channel.receive()
+                ask = rpc.decode(raw)
                 if not isinstance(ask, Ask):
                     raise InvalidRecord("frame", "is an answer on a stream for questions")
-                await self._pace(caller, ask.method)
+                await self._pace(caller, _cost(ask, len(raw)))
                 await channel.send(rpc.encode(self._answer(caller, ask)))
         finally:
             caller.close()
@@ -138,12 +141,18 @@ class Service:
             log.warning("the DHT cannot store: %s", error)
             return Answer(ask.id, (), "the disk of this node refuses")
 
-    async def _pace(self, caller: Caller, method: str) -> None:
-        """Spend a question of the peer's and its subnet's quota, waiting for it if need be."""
-        now, cost = trio.current_time(), COSTS.get(method, 1)
+    async def _pace(self, caller: Caller, cost: int) -> None:
+        """Spend questions of the peer's and its subnet's quota, waiting for them if need be."""
+        now = trio.current_time()
         wait = self._peers.spend(caller.peer, now, cost)
         if group := self._subnets.group(caller.host):
             wait = max(wait, self._groups.spend(group, now, cost))
         if wait:
             self._tally.add("quota_waits")
             await trio.sleep(wait)
+
+
+def _cost(ask: Ask, size: int) -> int:
+    """Return what a question of `size` bytes costs: ten thousand integers take milliseconds."""
+    blobs = sum(len(arg) for arg in ask.args if isinstance(arg, bytes))
+    return COSTS.get(ask.method, 1) + (size - blobs) // PLAIN_BYTES + blobs // BLOB_BYTES

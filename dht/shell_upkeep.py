@@ -20,6 +20,7 @@ from dht.records import Kinds, Record
 from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
 from dht.shell_find import Finder
+from dht.standing import is_lie
 from dht.store_records import Kept, RecordStore
 from dht.tally import Tally
 from p2pnode.base.errors import InvalidRecord, PeerFault, Unreachable
@@ -36,6 +37,9 @@ MAX_RANGES: Final = 64  # that differ, followed up in one comparison
 MAX_PAGES: Final = 256  # read of one range
 MAX_HANDED: Final = 512  # records given to one newcomer at a time
 MAX_NEWCOMERS: Final = 64  # that wait for their records
+COMPARE_DEADLINE: Final = 30.0  # seconds; one that answers ever so slowly holds up nobody
+ROUND_DEADLINE: Final = 120.0  # of all comparisons at a time; what is left is due the next time
+HAND_DEADLINE: Final = 60.0  # of the records given to one newcomer
 
 Where = tuple[str, bytes]  # kind, key
 
@@ -73,12 +77,18 @@ class Upkeep:
     async def hand_over(self) -> None:
         """Give newcomers their records, one newcomer at a time, until cancelled."""
         async for peer in self._newcomers:
-            given = 0
+            with trio.move_on_after(HAND_DEADLINE):
+                await self._hand_to(peer)
+
+    async def _hand_to(self, peer: Peer) -> None:
+        given = 0
+        try:
             for where in await self._theirs(peer):
                 for record in self._store.all_of(*where, self._clock.now()):
                     if given >= MAX_HANDED or not await self._give(peer, record):
                         break
                     given += 1
+        finally:
             if given:
                 self._tally.add("records_handed_over", given)
 
@@ -114,16 +124,20 @@ class Upkeep:
                 self._due[where] = max(self._due[where], at + PASS_ON_EVERY + self._soon() / 4)
         self._answers.touched.clear()
         due = sorted((w for w, at in self._due.items() if at <= now), key=lambda w: self._due[w])
-        for where in due[:KEYS_A_ROUND]:
-            self._due[where] = now + PASS_ON_EVERY
-            await self._compare_with_some(where)
+        with trio.move_on_after(ROUND_DEADLINE):
+            for where in due[:KEYS_A_ROUND]:
+                self._due[where] = now + PASS_ON_EVERY
+                await self._compare_with_some(where)
 
     async def _compare_with_some(self, where: Where) -> None:
         nodes = await self._finder.nodes(where[1])
         partners = self._some(nodes[: self._contacts.table.ksize])
         for peer in partners:
             try:
-                await self.compare(peer, where)
+                with trio.move_on_after(COMPARE_DEADLINE) as comparing:
+                    await self.compare(peer, where)
+                if comparing.cancelled_caught:
+                    self._tally.add("comparisons_late")
             except (Unreachable, PeerFault) as error:
                 log.debug("no comparison with %s: %s", peer.node_id.hex()[:16], error)
             except InvalidRecord:
@@ -165,7 +179,12 @@ class Upkeep:
             told = await self._contacts.call(peer, rpc.FIND_VALUE, (*where, cursor))
             page = rpc.page_in(told, self._network)
             for raw in page.raws:
-                record = self._kinds.admit(*where, raw, self._clock.now())
+                try:
+                    record = self._kinds.admit(*where, raw, self._clock.now())
+                except InvalidRecord as error:
+                    if is_lie(error):
+                        raise
+                    continue  # it expires about now
                 at = record.owner + record.id
                 if high and at >= high:
                     return theirs

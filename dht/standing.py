@@ -26,6 +26,8 @@ MAX_SUBJECTS: Final = 4096  # whose points are remembered; the stalest is forgot
 MAX_BANS: Final = 4096
 MAX_REASON: Final = 200  # bytes
 FOR_EVER: Final = 2**40  # unix seconds
+HONEST: Final = ("kind", "version", "expires_at")  # a newer version's, or another clock's
+_FAMILIES: Final = {4: ipaddress.IPv4Network, 6: ipaddress.IPv6Network}
 
 
 class Event(Enum):
@@ -70,6 +72,11 @@ def subject_of(field: str, text: str) -> str:
         ) from None
 
 
+def is_lie(error: InvalidRecord) -> bool:
+    """Tell whether a record is wrong in a way that no honest peer passes on."""
+    return error.field not in HONEST
+
+
 class Standing:
     """The points and bans of one node's peers. `now` is in unix seconds everywhere."""
 
@@ -77,7 +84,8 @@ class Standing:
         self._subnets = subnets
         self._points: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._bans: dict[str, Ban] = {}
-        self._networks: dict[str, IPNetwork] = {}
+        # (version, prefix length) -> networks banned: a question costs no more with 4,096 of them
+        self._networks: dict[tuple[int, int], set[IPNetwork]] = {}
         for ban in bans:
             self._set(ban)
 
@@ -115,10 +123,12 @@ class Standing:
                 address = ipaddress.ip_address(host)
             except ValueError:
                 return ""
-            mapped = getattr(address, "ipv4_mapped", None) or address
-            for subject, network in self._networks.items():
-                if mapped in network and (ban := self._live(subject, now)):
-                    return ban.reason
+            address = getattr(address, "ipv4_mapped", None) or address
+            for (version, bits), networks in self._networks.items():
+                if version == address.version:
+                    network = _FAMILIES[version]((int(address), bits), strict=False)
+                    if network in networks and (ban := self._live(str(network), now)):
+                        return ban.reason
         return ""
 
     def ban(self, subject: str, reason: str, seconds: int, now: int) -> Ban:
@@ -130,8 +140,7 @@ class Standing:
     def lift(self, subject: str) -> Ban | None:
         """Let a subject in again and forget its points; return the ban lifted, or None."""
         self._points.pop(subject, None)
-        self._networks.pop(subject, None)
-        return self._bans.pop(subject, None)
+        return self._drop(subject)
 
     def bans(self, now: int) -> list[Ban]:
         """Return the bans in force, the latest first."""
@@ -151,10 +160,20 @@ class Standing:
 
     def _set(self, ban: Ban) -> Ban:
         self._bans[ban.subject] = ban
-        if "." in ban.subject or ":" in ban.subject:
-            self._networks[ban.subject] = ipaddress.ip_network(ban.subject)
+        if network := _network(ban.subject):
+            self._networks.setdefault((network.version, network.prefixlen), set()).add(network)
         if len(self._bans) > MAX_BANS:
-            soonest = min(self._bans.values(), key=lambda b: (b.by_hand, b.until))
-            self._bans.pop(soonest.subject)
-            self._networks.pop(soonest.subject, None)
+            self._drop(min(self._bans.values(), key=lambda b: (b.by_hand, b.until)).subject)
         return ban
+
+    def _drop(self, subject: str) -> Ban | None:
+        if network := _network(subject):
+            size = network.version, network.prefixlen
+            self._networks.get(size, set()).discard(network)
+            if not self._networks.get(size):
+                self._networks.pop(size, None)
+        return self._bans.pop(subject, None)
+
+
+def _network(subject: str) -> IPNetwork | None:
+    return ipaddress.ip_network(subject) if "." in subject or ":" in subject else None

@@ -38,7 +38,7 @@ class Bounds:
         self._subnets, self._tally = subnets, tally
         self._peers = Buckets(FRAME_RATE, FRAME_BURST)
         self._groups = Buckets(SUBNET_FRAME_RATE, SUBNET_FRAME_BURST)
-        self._unread: dict["Unread", int] = {}
+        self._unread: dict[Unread, int] = {}
         self._total = 0
 
     async def pace(self, peer: bytes, host: str, cost: int) -> None:

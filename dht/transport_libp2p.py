@@ -18,12 +18,13 @@ import trio
 from libp2p.protocol_muxer.multiselect import Multiselect
 
 from dht import endpoint, transport_identify
-from dht.admission import Door, Guest, Limits
+from dht.admission import Door, Full, Guest, Limits
 from dht.subnets import Subnets
 from dht.tally import Tally
 from dht.transport_bounds import Lines
 from dht.transport_channel import Libp2pChannel
 from dht.transport_listen import bind, text_of
+from dht.transport_names import Names
 from dht.transport_secure import NEGOTIATE_DEADLINE, Connection, Handshake
 from p2pnode.base.errors import NodeError, PeerFault, Unreachable
 from p2pnode.base.identity import Identity
@@ -61,6 +62,7 @@ class Libp2pStreams:
         self._nursery = nursery
         self._limits = limits
         self._door = Door(limits, subnets)
+        self._names = Names(anywhere=network.bondless)
         self._barred: Barred = lambda _peer, _host: ""
         self._addrs: tuple[str, ...] = ()
         self._served: dict[str, tuple[Handler, int]] = {}
@@ -110,11 +112,11 @@ class Libp2pStreams:
     # ------------------------------------------------------------------ outbound
 
     async def open(
-        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, anew: bool = False
+        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, dialled: bool = False
     ) -> Channel:
         """Open a stream with frames of at most `limit` bytes, dialling if need be.
 
-        With `anew` a connection of our own is made at one of `addrs`, whatever is open.
+        With `dialled` only a connection will do that we made at one of `addrs`.
         Raises Unreachable.
         """
         if peer == self.node_id:
@@ -123,9 +125,10 @@ class Libp2pStreams:
             raise Unreachable(f"{peer.hex()[:16]}: is banned: {why}")
         try:
             with trio.fail_after(OPEN_DEADLINE):
-                channel = None if anew else await self._on_live(peer, protocol, limit)
+                live = self._live(peer, addrs if dialled else None)
+                channel = await self._on_live(live, protocol, limit)
                 if channel is None:
-                    connection = await self._dial(peer, addrs, anew=anew)
+                    connection = await self._dial(peer, addrs, dialled=dialled)
                     channel = await connection.open(protocol, limit)
                 return channel
         except trio.TooSlowError:
@@ -133,24 +136,32 @@ class Libp2pStreams:
         except PeerFault as error:
             raise Unreachable(f"{peer.hex()[:16]}: {error}") from None
 
-    async def _on_live(self, peer: bytes, protocol: str, limit: int) -> Libp2pChannel | None:
+    def _live(self, peer: bytes, dialled_at: Sequence[str] | None) -> list[Connection]:
+        """Return the connections to a peer, or only those that we dialled at some addresses."""
+        held = self._connections.get(peer, [])
+        return [c for c in held if dialled_at is None or c.addr in dialled_at]
+
+    async def _on_live(
+        self, live: list[Connection], protocol: str, limit: int
+    ) -> Libp2pChannel | None:
         """Try the connections we hold; one that stays silent is not tried again."""
-        for connection in reversed(self._connections.get(peer, []).copy()):
+        for connection in reversed(live):
             try:
                 return await connection.open(protocol, limit)
             except Unreachable:
                 self._forget(connection)  # its watch ends it, unless its peer was only slow
         return None
 
-    async def _dial(self, peer: bytes, addrs: Sequence[str], *, anew: bool) -> Connection:
+    async def _dial(self, peer: bytes, addrs: Sequence[str], *, dialled: bool) -> Connection:
         lock = self._dialling.setdefault(peer, trio.Lock())
         try:
             async with lock:
-                live = [c for c in self._connections.get(peer, []) if not anew or c.addr in addrs]
-                if live:  # made while we waited for the lock
+                if live := self._live(
+                    peer, addrs if dialled else None
+                ):  # made while we waited for the lock
                     return live[-1]
                 if self._outbound >= self._limits.outbound:
-                    raise Unreachable("too many connections are open")
+                    self._make_room()
                 made = await self._race(peer, addrs[: endpoint.MAX_ADDRS])
         finally:
             if not lock.locked():
@@ -159,24 +170,38 @@ class Libp2pStreams:
             raise Unreachable(f"{peer.hex()[:16]}: no address of it answered")
         return made[0]
 
+    def _make_room(self) -> None:
+        """Close the connection that we made and used longest ago. Raises Full if all are in use."""
+        made = (c for held in self._connections.values() for c in held if c.addr and not c.wanted)
+        leaver = min(made, key=lambda c: c.used_at, default=None)
+        if leaver is None:
+            raise Full("too many connections are open")
+        self.tally.add("connections_retired")
+        self._forget(leaver)
+        leaver.kill()
+
     async def _race(self, peer: bytes, addrs: Sequence[str]) -> list[Connection]:
         """Dial all addresses at once; the first that leads to the peer wins."""
         made: list[Connection] = []
         with trio.move_on_after(DIAL_DEADLINE):
             async with trio.open_nursery() as race:
 
-                async def dial(addr: str) -> None:
-                    await self._supervised("dial", partial(self._dial_one, peer, addr, made))
+                async def dial(addr: str, host: str) -> None:
+                    job = partial(self._dial_one, peer, addr, host, made)
+                    await self._supervised("dial", job)
                     if made:
                         race.cancel_scope.cancel()
 
+                async def resolve(addr: str) -> None:
+                    for host in await self._names.hosts(endpoint.parse("addr", addr)[0]):
+                        race.start_soon(dial, addr, host)
+
                 for addr in addrs:
-                    race.start_soon(dial, addr)
+                    race.start_soon(self._supervised, "dial", partial(resolve, addr))
         return made
 
-    async def _dial_one(self, peer: bytes, addr: str, made: list[Connection]) -> None:
-        host, port, _ = endpoint.parse("addr", addr)
-        tcp = await trio.open_tcp_stream(host, port)
+    async def _dial_one(self, peer: bytes, addr: str, host: str, made: list[Connection]) -> None:
+        tcp = await trio.open_tcp_stream(host, endpoint.parse("addr", addr)[1])
         connection = None
         try:
             connection = await self._handshake.secure(tcp, peer, addr)

@@ -120,11 +120,18 @@ class Connection:
         self._socket = socket
         self._muxed = muxed
         self._nursery: trio.Nursery | None = None
+        self._ours: set[Libp2pChannel] = set()  # the streams that we opened
+        self.used_at = trio.current_time()  # when we last opened a stream
 
     @property
     def streams(self) -> int:
         """Return how many streams are open."""
         return len(self._muxed.streams)
+
+    @property
+    def wanted(self) -> bool:
+        """Tell whether a stream that we opened is open."""
+        return bool(self._ours)
 
     def kill(self) -> None:
         """Close the socket at once; everything on it ends by itself."""
@@ -174,6 +181,7 @@ class Connection:
             await channel.pump()
         finally:
             self._muxed.channels.discard(channel)
+            self._ours.discard(channel)
 
     async def open(self, protocol: str, limit: int) -> Libp2pChannel:
         """Open a stream. Raises PeerFault if refused, Unreachable if the peer is silent."""
@@ -188,6 +196,8 @@ class Connection:
                 if await talk.read() != MULTISELECT_PROTOCOL_ID or await talk.read() != protocol:
                     raise PeerFault(f"the peer does not serve {protocol}")
             channel = self.channel(stream, limit)
+            self._ours.add(channel)
+            self.used_at = trio.current_time()
         except (*LIBRARY_FAULTS, trio.TooSlowError, UnicodeDecodeError):
             raise Unreachable("the peer does not answer on its connection") from None
         finally:
