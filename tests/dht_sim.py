@@ -10,7 +10,9 @@ import hashlib
 import heapq
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 
+from dht import routing
 from dht.endpoint import Peer, merge_peers
 from dht.lookup import Lookup
 from dht.placement import EVERYWHERE, Placement, reach
@@ -22,6 +24,7 @@ from p2pnode.base.identity import dht_id
 CHECK_AFTER = 60.0  # seconds without news before a full bucket's oldest is asked
 MAX_TRIES = 2  # of one question
 QUORUM = 3  # good answers that end a get
+routing.node_of = lru_cache(1 << 15)(routing.node_of)  # one contact object for all tables
 FIND, VALUE, STORE, PING = "find_node", "find_value", "store", "ping"
 
 
