@@ -35,6 +35,16 @@ export const place = id => sha256(PEER_ID, id)
 export const recordKey = (network, kind, market) =>
   sha256(tag(network, 'dht-key'), pack([kind, market, 0]))
 
+/** What a set of records hashes to: the sum of their hashes and their number. */
+export function fingerprint (raws) {
+  let sum = 0n
+  for (const raw of raws) sum += BigInt('0x' + hex(sha256(raw)))
+  const number = Buffer.alloc(4)
+  number.writeUInt32BE(raws.length)
+  const sum32 = Buffer.from((sum % 2n ** 256n).toString(16).padStart(64, '0'), 'hex')
+  return sha256(sum32, number).subarray(0, 16)
+}
+
 function nearer (key) {
   const far = id => place(id).map((byte, i) => byte ^ key[i])
   return (a, b) => order(far(a.id), far(b.id))
@@ -108,10 +118,9 @@ export class Dht {
   answer_find_node ([key], asker) { return this.near(key, asker) }
 
   answer_find_value ([kind, key, cursor], asker) {
-    const held = [...this.under(kind, key).values()].sort((a, b) => order(a[0], b[0]))
+    const rest = this.sorted(kind, key).filter(([at]) => order(at, cursor) > 0)
     const page = []
     let room = PAGE_BYTES
-    const rest = held.filter(([at]) => order(at, cursor) > 0)
     while (rest.length > 0 && (room -= rest[0][1].length + 4) >= 0) page.push(rest.shift())
     const last = rest.length > 0 ? page.at(-1)[0] : Buffer.alloc(0)
     return [cursor.length ? [] : this.near(key, asker), page.map(([, raw]) => raw), last]
@@ -127,6 +136,17 @@ export class Dht {
     this.listeners = this.listeners.filter(listener => !same(listener))
     if (seconds > 0) this.listeners.push([name, push, hex(asker)])
     return [Math.min(seconds, 600)]
+  }
+
+  answer_digest ([kind, key, low, high]) {
+    const held = this.sorted(kind, key).filter(([at]) =>
+      order(at, low) >= 0 && (high.length === 0 || order(at, high) < 0))
+    const count = held.length > 8 ? 16 : 1
+    const from = part => Math.floor(part * held.length / count)
+    return Array.from({ length: count }, (_, part) => {
+      const raws = held.slice(from(part), from(part + 1)).map(([, raw]) => raw)
+      return [part + 1 < count ? held[from(part + 1)][0] : high, raws.length, fingerprint(raws)]
+    })
   }
 
   /** Keep a record whose signature is right, the owner's latest; tells whether it is held. */
@@ -147,6 +167,11 @@ export class Dht {
     const name = kind + hex(key)
     if (!this.records.has(name)) this.records.set(name, new Map())
     return this.records.get(name)
+  }
+
+  /** [owner ‖ id, record] of a key in that order. */
+  sorted (kind, key) {
+    return [...this.under(kind, key).values()].sort((a, b) => order(a[0], b[0]))
   }
 
   // ---------------------------------------------------------------- contacts

@@ -10,7 +10,7 @@ import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import { Dht, grind, recordKey } from './dht.mjs'
+import { Dht, fingerprint, grind, recordKey } from './dht.mjs'
 
 const [network, bits] = [process.argv[2], Number(process.argv[3])]
 const key = grind(network, bits)
@@ -71,6 +71,8 @@ const commands = {
   hold: ({ record, ...where }) => dht.keep(where.kind, keyOf(where), record),
 
   held: where => [...dht.under(where.kind, keyOf(where)).values()].map(([, raw]) => raw),
+
+  fingerprint: ({ records }) => fingerprint(records),
 
   asked: () => dht.asked
 }

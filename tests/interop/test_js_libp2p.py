@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from dht_kit import NETWORK, NOTE, NOW, identity, note, note_key, town, until
+from dht_kit import NETWORK, NOTE, NOW, identity, note, note_key, town, until, validate_note
 
 from dht import address, rpc
 from dht.rpc import Answer, Ask
@@ -278,11 +278,37 @@ async def test_it_finds_the_records_that_ours_have_put_page_by_page():
         found = await js.do("get", kind=NOTE, market="m")
         assert set(found["records"]) == raws
         assert found["pages"] >= 3 * 3  # 36 KB in frames of 16, from three nodes
+        await the_digest_is_right(js, a, dict(sorted((raw_place(raw), raw) for raw in raws)))
         body = await js.do("open", kind=NOTE, record=found["records"][0], owner=1)
         assert body[:2] == ["m", identity("owner").node_id]
         for node in (b, c):  # who reads it from all, the other process among them
             found = await node.dht.get(NOTE, note_key("m"))
             assert {record.raw for record in found.records} == raws
+
+
+def raw_place(raw):
+    record = validate_note(raw, NOW)
+    return record.owner + record.id
+
+
+async def the_digest_is_right(js, node, raws):
+    """Both sides cut 20 records into parts and hash each part alike; `raws` in order."""
+    ours = await js.ask(node, rpc.DIGEST, NOTE, note_key("m"), b"", b"")
+    channel = await node.streams.open(js.node_id, js.addrs, DHT, limit=rpc.FRAME_LIMIT)
+    await channel.send(rpc.encode(Ask(0, rpc.DIGEST, (NOTE, note_key("m"), b"", b""))))
+    with trio.fail_after(SECONDS):
+        theirs = rpc.decode(await channel.receive()).result
+    await channel.close()
+    for parts in (ours, theirs):
+        low = b""
+        assert 1 < len(parts) <= 16
+        assert parts[-1][0] == b""
+        for until_, count, fingerprint in parts:
+            within = [raw for at, raw in raws.items() if low <= at and (at < until_ or not until_)]
+            assert count == len(within)
+            assert fingerprint == await js.do("fingerprint", records=within)
+            low = until_
+        assert sum(count for _, count, _ in parts) == len(raws)
 
 
 async def test_it_listens_and_hears_what_is_put_later():
