@@ -147,7 +147,7 @@ class Dht:
         answered: list[bytes] = []
 
         async def knock(peer: Peer) -> None:
-            if await self._contacts.ping(peer):
+            if await self._contacts.ping(peer, dialled=True):
                 answered.append(peer.node_id)
 
         async with trio.open_nursery() as nursery:

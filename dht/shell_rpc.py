@@ -327,4 +327,5 @@ class Calls:
     async def _run(self, node_id: bytes, link: Link) -> None:
         await link.run()
         if link.broke:
+            self._tally.add("garbage")
             self.broke(node_id, link.host, Event.GARBAGE)
