@@ -73,12 +73,12 @@ class Streams(Protocol):
         ...
 
     async def open(
-        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, anew: bool = False
+        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, dialled: bool = False
     ) -> Channel:
         """Open a stream with frames of at most `limit` bytes, dialling if need be.
 
-        With `anew` a connection of our own is made at one of `addrs`, whatever is open: it
-        proves that the peer can be reached there. Raises Unreachable.
+        With `dialled` only a connection will do that we made at one of `addrs`: it proves
+        that the peer can be reached there. Raises Unreachable.
         """
         ...
 
