@@ -120,8 +120,9 @@ class KadDht:
                 nursery.start_soon(one, job)
         return results
 
-    def holds(self, node, key):
-        return self.nodes[node].dht.value_store.get(key.encode()) is not None
+    async def holders(self, key):
+        held = key.encode()
+        return {node for node in self.callers if self.nodes[node].dht.value_store.get(held)}
 
     async def spent(self):
         used = time.process_time() + measure.cpu(self.child.pid)

@@ -46,8 +46,9 @@ class Kademlia:
     async def all(self, jobs):
         return await asyncio.gather(*jobs)
 
-    def holds(self, node, key):
-        return self.servers[node].storage.get(digest(key)) is not None
+    async def holders(self, key):
+        held = digest(key)
+        return {node for node in self.callers if self.servers[node].storage.get(held) is not None}
 
     async def spent(self):
         return self.state.spent()

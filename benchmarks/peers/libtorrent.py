@@ -80,8 +80,8 @@ class Libtorrent:
     async def all(self, jobs):
         return [await job for job in jobs]
 
-    def holds(self, node, key):
-        return False
+    async def holders(self, key):
+        return set()
 
     async def spent(self):
         return self.state.spent()

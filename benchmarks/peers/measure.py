@@ -54,8 +54,8 @@ class System(Protocol):
     def silenced(self) -> int:
         """Return how much the silence has swallowed: 0 is a fault that never fired."""
 
-    def holds(self, node: int, key: Key) -> bool:
-        """Tell whether a node itself holds a key, False if that cannot be told."""
+    async def holders(self, key: Key) -> set[int]:
+        """Return the callers that hold a key themselves, as far as that can be told."""
 
     async def spent(self) -> tuple[float, int]:
         """Return the CPU seconds and the RPCs of all nodes so far."""
@@ -213,7 +213,8 @@ class Measurement:
             jobs = []
             for _ in range(min(self.system.at_once, len(callers))):
                 key, value = self.kept[len(callers) % len(self.kept)]
-                caller = next((c for c in callers if not self.system.holds(c, key)), callers[0])
+                holders = await self.system.holders(key)
+                caller = next((c for c in callers if c not in holders), callers[0])
                 callers.remove(caller)
                 jobs.append(self._get(key, value, [caller]))
             for seconds, came in await self.system.all(jobs):
@@ -230,7 +231,8 @@ class Measurement:
 
     async def _get(self, key: Key, value: bytes, callers: list[int]) -> tuple[float, bool]:
         """Read at the first caller that has to ask others."""
-        fit = [caller for caller in callers if not self.system.holds(caller, key)] or callers
+        holders = await self.system.holders(key) if len(callers) > 1 else ()
+        fit = [caller for caller in callers if caller not in holders] or callers
         for caller in fit:
             seconds, found = await self.system.get(caller, key, value)
             if len(fit) > 1 and found and seconds < OWN_STORE_S:

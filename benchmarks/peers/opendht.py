@@ -88,8 +88,8 @@ class OpenDht:
     async def all(self, jobs):
         return [await job for job in jobs]
 
-    def holds(self, node, key):
-        return False
+    async def holders(self, key):
+        return set()
 
     async def spent(self):
         return self.state.spent()
