@@ -18,7 +18,8 @@ from dht.endpoint import Peer, merge_peers
 from dht.quota import Buckets
 from dht.routing import Table
 from dht.rtt import SOFT_MAX, Rtts
-from dht.shell_rpc import Calls, Link
+from dht.shell_link import Link
+from dht.shell_rpc import Calls
 from dht.standing import Ban, Event, Standing
 from dht.subnets import Subnets
 from p2pnode.base.errors import InvalidRecord, PeerFault, Unreachable

@@ -9,7 +9,8 @@ import hashlib
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -20,8 +21,11 @@ from dht.digest import Item
 from dht.endpoint import Peer
 from dht.harvest import Found
 from dht.records import Kinds, Record, better, place
+from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
-from dht.shell_rpc import MAX_LIES, Calls
+from dht.shell_find import Finder
+from dht.shell_link import MAX_LIES
+from dht.shell_rpc import Calls
 from dht.standing import is_lie
 from dht.tally import Tally
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, Unreachable
@@ -212,3 +216,57 @@ class Subscription:
             await self._calls.unlisten(node_id, *self.where, self.take)
         except NodeError as error:
             log.debug("%s was not told that we stopped listening: %s", node_id.hex()[:16], error)
+
+
+class Subscriptions:
+    """The keys that this node listens to, each with any number of readers."""
+
+    def __init__(
+        self,
+        finder: Finder,
+        answers: Answers,
+        calls: Calls,
+        contacts: Contacts,
+        kinds: Kinds,
+        clock: Clock,
+        tally: Tally,
+    ) -> None:
+        self._finder, self._answers = finder, answers
+        self._rooms = (calls, contacts, kinds, clock, tally)
+        self._live: dict[tuple[str, bytes], Subscription] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @asynccontextmanager
+    async def listen(
+        self, where: tuple[str, bytes]
+    ) -> AsyncIterator[trio.MemoryReceiveChannel[Record]]:
+        """Yield a channel of what is and what comes under (kind, key), once holders tell us."""
+        subscription = self._live.get(where)
+        if subscription is None:
+            get = partial(self._finder.get, *where)
+            subscription = self._live[where] = Subscription(where, get, *self._rooms)
+            self._finder.nursery.start_soon(self._run, subscription)
+        with subscription.read() as records:
+            await subscription.ready.wait()
+            try:
+                yield records
+            finally:
+                records.close()
+                if subscription.unread:
+                    self._end(subscription)
+                    subscription.over.cancel()
+
+    async def _run(self, subscription: Subscription) -> None:
+        self._answers.own[subscription.where] = subscription.take
+        try:
+            await subscription.run()
+        finally:
+            self._end(subscription)
+
+    def _end(self, subscription: Subscription) -> None:
+        """Forget a subscription, whose place a new one may already have taken."""
+        if self._live.get(subscription.where) is subscription:
+            del self._live[subscription.where]
+            self._answers.own.pop(subscription.where, None)

@@ -7,9 +7,8 @@ Everything asked goes through `Contacts`, everything believed through `Kinds`.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -25,7 +24,7 @@ from dht.rtt import Rtts
 from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
 from dht.shell_find import Finder, PutResult
-from dht.shell_listen import Subscription
+from dht.shell_listen import Subscriptions
 from dht.shell_rpc import Calls
 from dht.shell_serve import Service
 from dht.shell_upkeep import Upkeep
@@ -47,7 +46,6 @@ log = logging.getLogger(__name__)
 
 MAINTAIN_EVERY: Final = 60.0
 MAINTAIN_ALONE: Final = 2.0  # while nobody answers
-KEEP_WARM_AFTER: Final = 60.0  # seconds of silence before a close contact is asked again
 SAVED_PEERS: Final = 64  # tried at a start, besides the seeds
 REFRESH_AFTER: Final = 3600.0  # seconds without news of a bucket
 
@@ -92,7 +90,7 @@ class Dht:
             streams, network, self._contacts, self._answers, kinds, self._store, clock, tally
         )
         self._upkeep = Upkeep(
-            streams.node_id, network, self._contacts, self._finder,
+            network, self._calls, self._contacts, self._finder,
             self._answers, kinds, self._store, clock, randomness, tally,
         )  # fmt: skip
         self._service = Service(
@@ -104,7 +102,9 @@ class Dht:
         self._nursery: trio.Nursery | None = None
         self._seeds: tuple[Peer, ...] = ()
         self._published: dict[str, tuple[Callable[[int], bytes], int, float]] = {}
-        self._subscriptions: dict[tuple[str, bytes], Subscription] = {}
+        self._subscriptions = Subscriptions(
+            self._finder, self._answers, self._calls, self._contacts, kinds, clock, tally
+        )
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Serve and maintain until cancelled; started once others may call."""
@@ -194,40 +194,15 @@ class Dht:
         """
         return await self._finder.get(kind, key, quorum=quorum)
 
-    @asynccontextmanager
-    async def listen(
+    def listen(
         self, kind: str, key: bytes
-    ) -> AsyncIterator[trio.MemoryReceiveChannel[Record]]:
+    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Record]]:
         """Yield a channel of the records under a key: those there are, then each change.
 
         Ready once the holders that could be reached have agreed to tell us. The channel ends
         if its reader falls 1,024 records behind: listen again.
         """
-        where = (kind, key)
-        subscription = self._subscriptions.get(where)
-        if subscription is None:
-            subscription = self._subscriptions[where] = Subscription(
-                where, partial(self._finder.get, kind, key),
-                self._calls, self._contacts, self._kinds, self._clock, self.tally,
-            )  # fmt: skip
-            self._finder.nursery.start_soon(self._subscribe, subscription)
-        with subscription.read() as records:
-            await subscription.ready.wait()
-            try:
-                yield records
-            finally:
-                records.close()
-                if subscription.unread:
-                    subscription.over.cancel()
-
-    async def _subscribe(self, subscription: Subscription) -> None:
-        self._answers.own[subscription.where] = subscription.take
-        try:
-            await subscription.run()
-        finally:
-            if self._subscriptions.get(subscription.where) is subscription:
-                del self._subscriptions[subscription.where]
-                del self._answers.own[subscription.where]
+        return self._subscriptions.listen((kind, key))
 
     def stored(self, kind: str, key: bytes) -> tuple[Record, ...]:
         """Return the live records of a key that this node itself holds."""
@@ -341,7 +316,7 @@ class Dht:
         self._store.purge(self._clock.now())
         if not len(self.table):
             await self.join(self._seeds)
-        await self._keep_warm()
+        await self._upkeep.keep_warm()
         await self.refresh(older=REFRESH_AFTER)
         for kind, (make, every, due) in list(self._published.items()):
             if due <= trio.current_time():
@@ -349,13 +324,3 @@ class Dht:
                 await self.put(kind, make(self._clock.now()))
         await self._upkeep.pass_on()
         self._store.save_peers(list(self.table), self._clock.now())
-
-    async def _keep_warm(self) -> None:
-        """Keep a stream open to the closest contacts: a cold dial takes 9 round trips."""
-        close = self.table.closest(dht_id(self._streams.node_id))
-        self._calls.warm = frozenset(peer.node_id for peer in close)
-        silent = trio.current_time() - KEEP_WARM_AFTER
-        async with trio.open_nursery() as nursery:
-            for peer in close:
-                if (self._contacts.heard(peer.node_id) or 0.0) <= silent:
-                    nursery.start_soon(self._contacts.ping, peer)

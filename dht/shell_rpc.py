@@ -3,10 +3,10 @@
 The caller of a stream asks, the other side answers in order, so a flood is slowed by its own
 stream; on top each peer and each subnet has a quota. A question waits as long as the peer's
 measured times say, then once more on a fresh stream. A peer that breaks the protocol loses
-the stream. Besides answers a stream carries news of the keys that its opener listens to.
+the stream (`dht.shell_link`). Besides answers a stream carries news of the keys that its
+opener listens to.
 """
 
-import itertools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,156 +17,21 @@ import trio
 from dht import rpc
 from dht.admission import Full
 from dht.endpoint import Peer
-from dht.quota import Buckets
-from dht.rpc import Answer, Ask, News
-from dht.rtt import HARD_MAX, Rtts
+from dht.rtt import Rtts
+from dht.shell_link import Heard, Link, Listener
 from dht.standing import Event
 from dht.tally import Tally
-from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, PeerFault, Unreachable
-from p2pnode.base.ports import Channel, Streams
+from p2pnode.base.errors import LocalFault, PeerFault, Unreachable
+from p2pnode.base.ports import Streams
 
 log = logging.getLogger(__name__)
 
 DIAL_DEADLINE: Final = 4.0  # seconds for a new stream: a cold dial takes 9 round trips
 DIAL_ROUNDS: Final = 14  # round trips granted to one, within that deadline
 DIAL_MIN: Final = 1.5  # seconds granted to one at least
-MAX_OUTSTANDING: Final = 64  # questions under way on one stream
 MAX_LINKS: Final = 256  # streams we hold open
-MAX_UNASKED: Final = 64  # frames of a stream that nobody waits for, besides late answers
-MAX_LIES: Final = 8  # bad records in the news of one stream
-NEWS_RATE: Final = 200.0  # news a second taken from one stream, lasting
-NEWS_BURST: Final = 1000.0
 
-Heard = Callable[[tuple[bytes, ...]], int]  # takes news; returns how many of it are lies
 Note = Callable[[bytes, str, Event], None]  # node id, host, what it did
-
-
-class _Listener:
-    """Who wants the news of one `listen`, and to know when no more can come."""
-
-    def __init__(self, take: Heard, ended: Callable[[], None]) -> None:
-        self.take, self.ended = take, ended
-
-
-class Link:
-    """A stream that we opened; `run` reads its answers."""
-
-    def __init__(self, channel: Channel, hello: tuple[str, ...]) -> None:
-        self.addrs: tuple[str, ...] = ()  # where the peer says it listens
-        self.host, self.addr = channel.host, channel.addr
-        self.dead = False
-        self.broke = False  # the peer broke the protocol
-        self._channel = channel
-        self._hello = hello
-        self._numbers = itertools.count(1)  # 0 is the hello
-        self._last = 0
-        self._slots = trio.Semaphore(MAX_OUTSTANDING)
-        self._waiting: dict[int, tuple[trio.Event, list[Answer]]] = {}
-        self._asked_at: dict[int, float] = {}  # of those waiting, oldest first
-        self._listeners: dict[int, _Listener] = {}
-        self._greeted = False
-        self._unasked = MAX_UNASKED  # more of them break the protocol
-        self._lies = 0
-        self._pace = Buckets(NEWS_RATE, NEWS_BURST)
-
-    @property
-    def idle(self) -> bool:
-        """Tell whether nobody waits for an answer or for news."""
-        return not self._waiting and not self._listeners
-
-    def overdue(self, since: float) -> bool:
-        """Tell whether a question asked before `since` still waits for its answer."""
-        return next(iter(self._asked_at.values()), since) < since
-
-    async def run(self) -> None:
-        """Read answers until the stream ends."""
-        try:
-            while True:
-                message = rpc.decode(await self._channel.receive())
-                if isinstance(message, News):
-                    await trio.sleep(self._pace.spend("news", trio.current_time()))
-                self._take(message)
-        except InvalidRecord as error:
-            self.broke = True
-            log.debug("stream to %s ended: %s", self._channel.peer.hex()[:16], error)
-        except NodeError as error:
-            log.debug("stream to %s ended: %s", self._channel.peer.hex()[:16], error)
-        finally:
-            self.dead = True
-            for event, _ in self._waiting.values():
-                event.set()
-            for listener in self._listeners.values():
-                listener.ended()
-            await self._channel.close()
-
-    def _take(self, message: Ask | Answer | News) -> None:
-        if isinstance(message, Ask) or message.id > self._last:
-            raise InvalidRecord("frame", "answers nothing that was asked")
-        if isinstance(message, News) and message.id in self._listeners:
-            self._lies += self._listeners[message.id].take(message.raws)
-            if self._lies > MAX_LIES:
-                raise InvalidRecord("news", "are too often invalid")
-        elif isinstance(message, Answer) and message.id == 0 and not self._greeted:
-            self._greeted = True
-            self.addrs = rpc.hello_args((message.result,))
-        elif isinstance(message, Answer) and message.id in self._waiting:
-            event, answers = self._waiting[message.id]
-            answers.append(message)
-            event.set()
-        else:  # late, or of a listen that has ended, or invented
-            self._unasked -= 1
-            if self._unasked < 0:
-                raise InvalidRecord("frame", "is one of too many that nobody asked for")
-
-    async def greet(self) -> None:
-        """Say where we listen; the answer comes before any other."""
-        await self._channel.send(rpc.encode(Ask(0, rpc.HELLO, (self._hello,))))
-
-    async def ask(
-        self, method: str, args: tuple[Any, ...], listener: _Listener | None = None
-    ) -> Any:
-        """Return the result. Raises Unreachable, or PeerFault with the peer's refusal."""
-        async with self._slots:
-            if self.dead:
-                raise Unreachable("the stream to the peer has ended")
-            number = self._last = next(self._numbers)
-            event, answers = self._waiting[number] = (trio.Event(), [])
-            self._asked_at[number] = trio.current_time()
-            if listener is not None:  # news may follow the answer at once
-                self._listeners[number] = listener
-            try:
-                await self._channel.send(rpc.encode(Ask(number, method, args)))
-                await event.wait()
-            finally:
-                del self._waiting[number], self._asked_at[number]
-                self._unasked += not answers  # it may still come
-                if not answers or answers[0].error:
-                    self._listeners.pop(number, None)
-        if not answers:
-            raise Unreachable("the stream to the peer has ended")
-        if answers[0].error:
-            raise PeerFault(answers[0].error)
-        return answers[0].result
-
-    def forget(self, take: Heard) -> None:
-        """Deliver no more news to `take`."""
-        for number in [n for n, x in self._listeners.items() if x.take == take]:
-            del self._listeners[number]
-            self._unasked += MAX_UNASKED  # news that is under way
-
-    async def retire(self) -> None:
-        """End the stream once every question on it has its answer, or its time is up."""
-        with trio.move_on_after(HARD_MAX):
-            while self._waiting:
-                event, _ = next(iter(self._waiting.values()))
-                await event.wait()
-                await trio.lowlevel.checkpoint()
-        await self.close()
-
-    async def close(self) -> None:
-        """End the stream."""
-        self.dead = True
-        await self._channel.close()
 
 
 class Calls:
@@ -241,7 +106,7 @@ class Calls:
         link = self.link_of(peer.node_id) or await self._link(peer)
         link.forget(take)
         args = (kind, key, seconds)
-        listener = _Listener(take, ended) if seconds else None
+        listener = Listener(take, ended) if seconds else None
         return rpc.granted_in(await self._ask(peer.node_id, link, rpc.LISTEN, args, listener))
 
     async def unlisten(self, node_id: bytes, kind: str, key: bytes, take: Heard) -> None:
@@ -263,7 +128,7 @@ class Calls:
         link: Link,
         method: str,
         args: tuple[Any, ...],
-        listener: _Listener | None = None,
+        listener: Listener | None = None,
     ) -> Any:
         asked = trio.current_time()
         try:

@@ -20,6 +20,7 @@ from dht.records import Kinds, Record
 from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
 from dht.shell_find import Finder
+from dht.shell_rpc import Calls
 from dht.standing import is_lie
 from dht.store_records import Kept, RecordStore
 from dht.tally import Tally
@@ -30,6 +31,7 @@ from p2pnode.base.ports import Clock, Randomness
 
 log = logging.getLogger(__name__)
 
+KEEP_WARM_AFTER: Final = 60.0  # seconds of silence before a close contact is asked again
 PASS_ON_EVERY: Final = 3600.0  # seconds between two comparisons of a key
 KEYS_A_ROUND: Final = 64  # keys compared at a time
 PARTNERS: Final = 3  # holders that one is compared with
@@ -45,12 +47,12 @@ Where = tuple[str, bytes]  # kind, key
 
 
 class Upkeep:
-    """Passes on what this node holds."""
+    """Keeps close contacts warm and passes on what this node holds."""
 
     def __init__(
         self,
-        own: bytes,
         network: Network,
+        calls: Calls,
         contacts: Contacts,
         finder: Finder,
         answers: Answers,
@@ -60,12 +62,22 @@ class Upkeep:
         randomness: Randomness,
         tally: Tally,
     ) -> None:
-        self._own, self._network = own, network
+        self._own, self._network, self._calls = calls.own, network, calls
         self._contacts, self._finder, self._answers = contacts, finder, answers
         self._kinds, self._store, self._clock = kinds, store, clock
         self._random, self._tally = randomness, tally
         self._due: dict[Where, float] = {}
         self._into, self._newcomers = trio.open_memory_channel[Peer](MAX_NEWCOMERS)
+
+    async def keep_warm(self) -> None:
+        """Keep a stream open to the closest contacts: a cold dial takes 9 round trips."""
+        close = self._contacts.table.closest(dht_id(self._own))
+        self._calls.warm = frozenset(peer.node_id for peer in close)
+        silent = trio.current_time() - KEEP_WARM_AFTER
+        async with trio.open_nursery() as nursery:
+            for peer in close:
+                if (self._contacts.heard(peer.node_id) or 0.0) <= silent:
+                    nursery.start_soon(self._contacts.ping, peer)
 
     # ------------------------------------------------------------------ newcomers
 
