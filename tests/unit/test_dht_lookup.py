@@ -100,6 +100,25 @@ def test_late_ones_are_replaced_through_the_window_not_all_at_once():
     assert len(ask(search, 2 * SOFT)) == 4
 
 
+def test_silent_neighbours_of_the_key_are_replaced_a_window_at_a_time():
+    search = lookup(PEERS)
+    for peer in ask(search):
+        search.answer(peer.node_id, ())
+    assert ask(search) == PEERS[ALPHA:20]
+    assert ask(search, SOFT) == PEERS[20 : 20 + ALPHA]
+
+
+def test_whoever_was_asked_with_the_last_question_is_waited_for(monkeypatch):
+    monkeypatch.setattr("dht.lookup.MAX_ASKED", 3)
+    search = lookup(PEERS[:5])
+    one, two, three = ask(search)
+    search.answer(one.node_id, ())
+    search.answer(two.node_id, ())
+    assert not search.done
+    search.answer(three.node_id, ())
+    assert search.done
+
+
 def test_a_failed_peer_is_replaced_by_the_next_nearest():
     search = lookup(PEERS[:25])
     while not search.done:
@@ -286,6 +305,15 @@ def test_a_holder_that_fails_makes_room_for_the_next_nearest():
     search.stored(PEERS[3].node_id, (), held=True)
     assert search.done
     assert len(search.holders()) == 3
+
+
+def test_who_held_the_record_before_it_failed_us_still_counts_as_a_holder():
+    search = put(PEERS[:2], near=EVERYWHERE)
+    for peer in ask(search):
+        search.stored(peer.node_id, (), held=True)
+    search.fail(PEERS[0].node_id)
+    assert search.done
+    assert set(search.holders()) == {p.node_id for p in PEERS[:2]}
 
 
 def test_everybody_fails_and_the_put_ends_unsettled():
