@@ -33,7 +33,7 @@ DAY: Final = 86_400  # seconds
 MAX_LIFETIME: Final = 30 * DAY
 SLOTS: Final = 16  # entries of one owner behind a closed door; 1 behind an open one
 PER_KEY: Final = 64
-BOUNDS: Final = Bounds(record_bytes=MAX_ANY_BYTES, per_key=PER_KEY)
+BOUNDS: Final = Bounds(record_bytes=MAX_ANY_BYTES, per_key=PER_KEY, share=0.25)
 DELETED: Final = 2**53 - 1  # the seq of a deletion and of nothing else: it is final
 MAX_RANK_BITS: Final = 64
 NONCE_BYTES: Final = 8

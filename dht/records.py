@@ -52,7 +52,7 @@ Place = tuple[bytes, bytes]  # (owner, id): of its records one survives
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a kind's records may fill, and whether holders pass them on.
+    """What a kind's records may fill of a node's room, and whether holders pass them on.
 
     A kind whose records live from their last put on is renewed by its owner alone: passed
     on among holders they would live for ever.
@@ -60,6 +60,7 @@ class Bounds:
 
     record_bytes: int = MAX_RECORD_BYTES
     per_key: int = MAX_PER_KEY
+    share: float = 1.0  # of all that a node holds
     passed_on: bool = True
 
 

@@ -72,7 +72,7 @@ class Answers:
 
     def keep(self, record: Record, teller: Caller | None = None) -> Kept:
         """Store a valid record and tell those who listen to its key, but for its teller."""
-        kept = self._store.put(record, self._kinds.bounds(record.kind).per_key)
+        kept = self._store.put(record, self._kinds.bounds(record.kind))
         self._tally.add(f"records_{kept.name.lower()}")
         if kept is Kept.NEW:
             now = trio.current_time()

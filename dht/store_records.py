@@ -5,6 +5,7 @@ expires first goes.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final
@@ -15,6 +16,7 @@ from dht.records import (
     MAX_PER_OWNER,
     MAX_PER_OWNER_AND_KEY,
     MAX_RECORDS,
+    Bounds,
     Record,
     better,
 )
@@ -67,9 +69,9 @@ class RecordStore:
         self._db = database
         self._limit = limit
         database.migrate(ROOM, _SCRIPTS)
-        self._count = self.count()
+        self._counts = Counter(self.kinds())
 
-    def put(self, record: Record, per_key: int = MAX_PER_KEY) -> Kept:
+    def put(self, record: Record, bounds: Bounds | None = None) -> Kept:
         """Keep the winner of `record` and what is held; tell what became of it.
 
         A record that came again lives as long as the later of the two would.
@@ -88,8 +90,8 @@ class RecordStore:
                 *(record.seq, record.expires_at, record.raw, record.rank),
                 hashlib.sha256(record.raw).digest(),
             )
-            self._count += held is None
-            self._evict(record, per_key)
+            self._counts[record.kind] += held is None
+            self._evict(record, bounds or Bounds())
             return Kept.NEW if self._held(record) is not None else Kept.WORSE
 
     def _renew(self, held: Record, record: Record) -> None:
@@ -108,25 +110,32 @@ class RecordStore:
         )
         return Record(*row) if row else None
 
-    def _evict(self, record: Record, per_key: int) -> None:
+    def _evict(self, record: Record, bounds: Bounds) -> None:
         """Hold the bounds that this record may have broken."""
-        here = (record.kind, record.key)
-        for where, args, limit in (
-            ("kind = ? AND key = ? AND owner = ?", (*here, record.owner), MAX_PER_OWNER_AND_KEY),
-            ("kind = ? AND key = ?", here, per_key),
-            ("owner = ?", (record.owner,), MAX_PER_OWNER),
-            ("1", (), self._limit),
-        ):
-            if not args and self._count <= limit:
-                continue  # counted, so that a put need not walk the whole table
-            order = "rank DESC," if args[:2] == here else ""
-            self._count -= self._db.run(
-                "DELETE FROM dht_record WHERE (kind, key, owner, id) IN ("  # noqa: S608
-                f"SELECT kind, key, owner, id FROM dht_record WHERE {where} "
-                f"ORDER BY {order} expires_at DESC, owner, id LIMIT -1 OFFSET ?)",
-                *args,
-                limit,
-            )
+        here, owner = (record.kind, record.key), record.owner
+        self._trim(
+            "kind = ? AND key = ? AND owner = ?",
+            (*here, owner),
+            MAX_PER_OWNER_AND_KEY,
+            "rank DESC,",
+        )
+        self._trim("kind = ? AND key = ?", here, bounds.per_key, "rank DESC,")
+        self._trim("owner = ?", (owner,), MAX_PER_OWNER)
+        share = int(self._limit * bounds.share)
+        if self._counts[record.kind] > share:  # counted, so that a put need not walk the table
+            self._trim("kind = ?", (record.kind,), share)
+        if self._counts.total() > self._limit:
+            self._trim("1", (), self._limit)
+
+    def _trim(self, where: str, args: tuple[object, ...], limit: int, order: str = "") -> None:
+        """Keep the `limit` records of `where` that are first in `order` and expire last."""
+        gone = self._db.all(
+            "DELETE FROM dht_record WHERE (kind, key, owner, id) IN ("  # noqa: S608 - constants
+            f"SELECT kind, key, owner, id FROM dht_record WHERE {where} "
+            f"ORDER BY {order} expires_at DESC, owner, id LIMIT -1 OFFSET ?) RETURNING kind",
+            *(*args, limit),
+        )
+        self._counts.subtract(row["kind"] for row in gone)
 
     def page(self, kind: str, key: bytes, cursor: bytes, now: int, count: int) -> list[Record]:
         """Return live records of a key behind `cursor` (owner || id), in that order."""
@@ -172,7 +181,7 @@ class RecordStore:
     def purge(self, now: int) -> int:
         """Forget what has expired; return how many."""
         gone = self._db.run("DELETE FROM dht_record WHERE expires_at <= ?", now)
-        self._count = self.count()
+        self._counts = Counter(self.kinds())
         return gone
 
     def next_seq(self, kind: str, now: int) -> int:

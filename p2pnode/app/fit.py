@@ -7,6 +7,7 @@ each kind of record lies. No decisions here: shapes of one room into shapes of a
 from collections.abc import Collection
 from typing import Final
 
+from dht import mailbox
 from dht.keys import record_key, shard_of
 from dht.records import Bounds, Kinds, Record
 from dht.shell_node import Dht
@@ -49,6 +50,7 @@ def kinds(network: Network) -> Kinds:
 
     found = Kinds({OFFER: offer})
     found.register(ARBITER, arbiter, Bounds(passed_on=False))  # it lives from its last put on
+    found.register(mailbox.KIND, mailbox.validator(network), mailbox.BOUNDS)
     return found
 
 

@@ -1,5 +1,7 @@
 """The DHT's decoders: endpoints, addresses, frames, the record store."""
 
+from dataclasses import replace
+
 import pytest
 from dht_kit import NETWORK, NOTE, NOW, identity, note, note_key, validate_note
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from dht import address, endpoint, rpc
 from dht.endpoint import Peer
 from dht.keys import record_key, shard_of
-from dht.records import MAX_ANY_BYTES, Kinds, Record
+from dht.records import MAX_ANY_BYTES, Bounds, Kinds, Record
 from dht.store_records import Kept, RecordStore
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
@@ -255,3 +257,15 @@ def test_a_validator_that_lies_about_its_record_is_caught():
     admitted = Kinds({NOTE: validate_note}).accept(NOTE, note(ALICE, "m"), NOW)
     assert admitted.key == note_key("m")
     assert len(dht_id(admitted.owner)) == 32
+
+
+def test_a_kind_fills_no_more_than_its_share_and_the_others_stay():
+    store, bounds = RecordStore(Database(None), limit=10), Bounds(share=0.3)
+    store.put(record(b"o", 1, expires_at=50))
+    for number in range(6):
+        other = replace(record(b"m", number, expires_at=200 + number), kind="other")
+        assert store.put(other, bounds).held
+    assert store.kinds() == {NOTE: 1, "other": 3}
+    left = store.all_of("other", b"k" * 32, 0)
+    assert [r.expires_at for r in left] == [203, 204, 205]
+    assert store.count() == sum(store._counts.values())
