@@ -200,13 +200,15 @@ class Lookup:
 
     def _learn(self, peer: Peer, depth: int, path: Path) -> None:
         node_id = peer.node_id
-        if node_id == self._own:
-            return
-        known = self._known.get(node_id)
+        seat = path.members.get(node_id)
+        known = seat.known if seat else self._known.get(node_id)
         if known is None:
+            if node_id == self._own:
+                return
             away = distance(dht_id(node_id), self.target)
             known = self._known[node_id] = Known(peer, away, depth, self._group_of(peer))
             insort(self._names, (away, known))
-        if known.state is State.NEW:
-            known.depth = min(depth, known.depth)
-        path.learn(known, peer.addrs, self._group_of)
+        if known.state is State.NEW and depth < known.depth:
+            known.depth = depth
+        if seat is None or seat.said != peer.addrs:
+            path.learn(known, peer.addrs, self._group_of)

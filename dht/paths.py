@@ -115,7 +115,7 @@ class Path:
             seat = Seat(known, addrs, _words(node_id, addrs, group_of))
             self.members[node_id] = seat
             insort(self.names, (known.distance, seat))
-        elif addrs != seat.said:
+        else:
             seat.words = _joined(seat.words, _words(node_id, addrs, group_of))
 
     def seats(self) -> Iterator[tuple[int, Seat, str | None]]:

@@ -27,13 +27,16 @@ MAX_PER_TABLE: Final = 10
 
 
 def node_of(peer: Peer) -> Node:
-    """Return the peer as kademlia's contact."""
-    return Node(dht_id(peer.node_id), peer.node_id, peer.addrs)
+    """Return the peer as kademlia's contact, which carries it along."""
+    node = Node(dht_id(peer.node_id), peer.node_id, peer.addrs)
+    node.peer = peer
+    return node
 
 
 def peer_of(node: Node) -> Peer:
     """Return kademlia's contact as a peer."""
-    return Peer(node.ip, node.port)
+    peer: Peer = node.peer
+    return peer
 
 
 class Bucket(KBucket):  # type: ignore[misc]
