@@ -201,7 +201,7 @@ class Contacts:
     def _answered(self, node_id: bytes) -> None:
         """Welcome a peer that answered where it says it listens: its word over others'."""
         link = self._calls.link_of(node_id)
-        if link is None or not link.addr or not link.addrs:
+        if link is None or not link.addr or not link.addrs or self.barred(node_id, link.host):
             return
         proved = link.addr if link.addr in link.addrs else self._resolved(link)
         stated = [a for p in self.dialable([Peer(node_id, link.addrs)]) for a in p.addrs]

@@ -174,7 +174,7 @@ class Libp2pStreams:
         """Close the connection that we made and used longest ago. Raises Full if all are in use."""
         made = (c for held in self._connections.values() for c in held if c.addr and not c.wanted)
         leaver = min(made, key=lambda c: c.used_at, default=None)
-        if leaver is None:
+        if leaver is None or leaver.used_at > trio.current_time() - OPEN_DEADLINE:
             raise Full("too many connections are open")
         self.tally.add("connections_retired")
         self._forget(leaver)
