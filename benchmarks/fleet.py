@@ -278,7 +278,9 @@ class Fleet:
 
     async def holders(self, key):
         living = self.remotes[:-1]
-        return {node for remote in living for node in (await remote.ask("holders", key=key))["nodes"]}
+        return {
+            node for remote in living for node in (await remote.ask("holders", key=key))["nodes"]
+        }
 
     async def _all_spent(self):
         return [await remote.ask("spent") for remote in self.remotes]

@@ -22,6 +22,7 @@ for (let i = 0; i < NODES; i++) {
 
 await measure({
   before,
+  atOnce: 5, // each waits seconds for the dead
   state: new State(process.argv[2]),
   port: i => nodes[i].address().port,
   put: (i, v) => new Promise(resolve =>

@@ -166,33 +166,43 @@ async def doomed(count):
         os._exit(0)  # leaving a host properly takes seconds a peer
 
 
-async def main():
-    living, dying = measure.fates()
-    child = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "benchmarks.peers.kad_dht", str(len(dying))],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        async with tcp_delay.one_way(measure.ONE_WAY_S), AsyncExitStack() as stack:
-            before = measure.resident()
-            nodes = await started(len(living), stack)
-            others = await trio.to_thread.run_sync(child.stdout.readline)
-            everybody = [node.told() for node in nodes] + json.loads(others)
-            child.stdin.write(json.dumps(everybody) + "\n")
-            child.stdin.flush()
-            everybody = heard(json.dumps(everybody))
-            for node in nodes:
-                await node.know(everybody)
-            before += int(await trio.to_thread.run_sync(child.stdout.readline))
-            await warm(nodes[:CALLERS], everybody)
-            held = measure.resident() + measure.resident(child.pid)
-            idle = (held - before) / measure.NODES
+async def main(child):
+    living, _ = measure.fates()
+    async with tcp_delay.one_way(measure.ONE_WAY_S), AsyncExitStack() as stack:
+        before = measure.resident()
+        nodes = await started(len(living), stack)
+        others = await trio.to_thread.run_sync(child.stdout.readline)
+        everybody = json.dumps([node.told() for node in nodes] + json.loads(others))
+        child.stdin.write(everybody + "\n")
+        child.stdin.flush()
+        everybody = heard(everybody)
+        for node in nodes:
+            await node.know(everybody)
+        before += int(await trio.to_thread.run_sync(child.stdout.readline))
+        await warm(nodes[:CALLERS], everybody)
+        held = measure.resident() + measure.resident(child.pid)
+        idle = (held - before) / measure.NODES
+        try:
             await measure.Measurement(KadDht(nodes, child), measure.NODES, idle).run()
-            os._exit(0)  # leaving a host properly takes seconds a peer
-    finally:
-        child.kill()
+        finally:
+            child.kill()
+        os._exit(0)  # leaving a host properly takes seconds a peer
+
+
+def start():
+    doomed_argv = [sys.executable, "-m", "benchmarks.peers.kad_dht", str(len(measure.fates()[1]))]
+    with subprocess.Popen(  # noqa: S603
+        doomed_argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            trio.run(main, child)
+        finally:
+            child.kill()
 
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    trio.run(*((doomed, int(sys.argv[1])) if len(sys.argv) > 1 else (main,)))
+    if len(sys.argv) > 1:
+        trio.run(doomed, int(sys.argv[1]))
+    else:
+        start()

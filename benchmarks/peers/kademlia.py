@@ -32,7 +32,7 @@ class Kademlia:
         start = time.perf_counter()
         try:
             got = await asyncio.wait_for(self.servers[node].get(key), measure.GET_LIMIT_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             got = None
         return time.perf_counter() - start, got == value
 

@@ -94,11 +94,11 @@ async def main():
     for number in range(len(ports)):
         host, port = address(number, ports)
         sessions.append(libtorrent.session({**LONE, "listen_interfaces": f"{host}:{port}"}))
-    time.sleep(1)  # until the sessions' own threads listen
+    await asyncio.sleep(1)  # until the sessions' own threads listen
     for number, session in enumerate(sessions):
         for step in range(1, 1 + NEIGHBOURS):
             session.add_dht_node(address((number + step * step) % len(sessions), ports))
-    time.sleep(SETTLE_S)
+    await asyncio.sleep(SETTLE_S)
     idle = (measure.resident() - before) / len(sessions)
     await measure.Measurement(Libtorrent(sessions, ports, state), len(sessions), idle).run()
     os._exit(0)  # the sessions' destructors would wait for the trackers they never had

@@ -21,7 +21,7 @@ PUTS: Final = 40
 NEWS: Final = 20
 DEAD_SHARE: Final = 0.3
 OWN_STORE_S: Final = 1.6 * ONE_WAY_S  # a get under 0.8 RTT did not come from another node
-PART_S: Final = 18.0  # no operation begins later than this after its part began
+PART_S: Final = 15.0  # no operation begins later than this after its part began
 GET_LIMIT_S: Final = 30.0  # a get that has not ended by then has not found
 SEED: Final = 3
 
@@ -148,7 +148,9 @@ class Measurement:
         self.tell()
         await self.gets()
         after = await self.system.spent()
-        self.found["cpu_s"], self.found["rpcs"] = (b - a for a, b in zip(before, after, strict=True))
+        self.found["cpu_s"], self.found["rpcs"] = (
+            b - a for a, b in zip(before, after, strict=True)
+        )
         self.tell()
         await self.hears()
         self.tell()

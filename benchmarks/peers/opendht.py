@@ -71,7 +71,7 @@ class OpenDht:
             return True
 
         token = self.runners[listener].listen(key, one)
-        time.sleep(LISTENING_S)
+        await asyncio.sleep(LISTENING_S)
         start = time.perf_counter()
         self.runners[speaker].put(key, opendht.Value(value))
         heard.wait(NEWS_LIMIT_S)
@@ -108,7 +108,7 @@ async def main():
         for step in range(1, 1 + NEIGHBOURS):
             port = ports[(number + step * step) % len(ports)]
             runner.bootstrap("127.0.0.1", str(port))
-    time.sleep(SETTLE_S)
+    await asyncio.sleep(SETTLE_S)
     idle = (measure.resident() - before) / len(runners)
     await measure.Measurement(OpenDht(runners, ports, state), len(runners), idle).run()
     os._exit(0)  # joining 64 runners' threads takes longer than the measurement
