@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help venv demo check test soak wheel clean bitcoind electrumx jspeer
+.PHONY: help venv demo check test soak wheel clean bitcoind electrumx jspeer bench
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make check    format, lint, types, import directions"
 	@echo "make test     the whole suite (ARGS='tests/unit -k draw' for a part)"
 	@echo "make soak     the long runs: ten demos in a row"
+	@echo "make bench    the DHT beside six others (ARGS='--only libtorrent'); takes ten minutes"
 	@echo "make wheel    the wheel, in dist/"
 	@echo "make clean    remove what make has made"
 
@@ -63,6 +64,10 @@ test: .venv/.dev bitcoind electrumx jspeer
 
 soak: .venv/.dev
 	$(BIN)/python scripts/soak.py $(ARGS)
+
+# The peers land in build/bench; one that cannot be had is named in the rows.
+bench: .venv/.runtime
+	$(BIN)/python -m benchmarks dht $(ARGS)
 
 wheel: .venv/.dev
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
