@@ -4,8 +4,9 @@ import gc
 import math
 import time
 
-from dht_sim import STORE, Node, Town, note
+from dht_sim import STORE, Node, note
 from dht_sim_runs import JOIN_EVERY, Tally, at_percent, grow, kill, trade
+from dht_sim_town import Town
 
 from p2pnode.base.identity import dht_id
 

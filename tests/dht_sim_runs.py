@@ -5,7 +5,8 @@ from heapq import nsmallest
 from random import Random
 from typing import ClassVar
 
-from dht_sim import FIND, PING, VALUE, Node, Town, note
+from dht_sim import FIND, PING, VALUE, Node, note
+from dht_sim_town import Town
 
 from dht.endpoint import Peer
 from p2pnode.base.identity import dht_id
@@ -30,7 +31,7 @@ def grow(seed, count, *, kinds=(), every=JOIN_EVERY, **options):
     for index, kind in enumerate(order[:first] + rest):
         known = town.nodes[:SEEDS] if kinds else town.nodes
         seeds = [n.peer for n in town.random.sample(known, min(3, len(known)))]
-        town.at(index * every, town.add(kind).join, seeds)
+        town.at(index * every, town.add(kind or Node).join, seeds)
     town.run()
     return town
 

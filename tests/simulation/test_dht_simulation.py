@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dht_sim import no_group, note
+from dht_sim import note
 from dht_sim_runs import (
     LIARS,
     Colluder,
@@ -21,6 +21,7 @@ from dht_sim_runs import (
     trade,
     upkeep,
 )
+from dht_sim_town import no_group
 
 NODES = 200
 SEED = int(os.environ.get("P2PNODE_SIM_SEED", "7"))
