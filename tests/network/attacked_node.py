@@ -145,7 +145,7 @@ async def main(wish):
     ) as streams:
         dht = Dht(
             streams, network, clock, Randomness("attacked"),
-            Database(Path(wish["dir"]) / "node.sqlite"), Kinds({NOTE: validate_note}),
+            Database(Path(wish["dir"]) / "dht.sqlite", durable=False), Kinds({NOTE: validate_note}),
             wish.get("k", 20), identity=who, subnets=subnets,
             room=Room(**wish.get("room", {})),
         )  # fmt: skip

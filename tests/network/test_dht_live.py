@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+import trio.testing
 from dht_kit import (
     NETWORK,
     NOTE,
@@ -198,6 +199,8 @@ async def test_two_holders_level_their_sets_and_send_only_what_differs(here, the
     async with town() as build:
         a, b = await build.node("a"), await build.node("b")
         await a.dht.join([b.peer])
+        await until(lambda: a.id in b.dht.table)
+        await trio.testing.wait_all_tasks_blocked(0.05)  # nothing is left to hand over
 
         def give(node, first, count):
             for number in range(first, first + count):
