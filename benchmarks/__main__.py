@@ -1,4 +1,4 @@
-"""`python -m benchmarks dht|start`."""
+"""`python -m benchmarks dht|attack|start`."""
 
 import sys
 
@@ -40,6 +40,19 @@ def dht(only: tuple[str, ...], install: bool) -> None:
     from benchmarks import dht as bench
 
     sys.exit(bench.prepare() if install else bench.main(only))
+
+
+@main.command()
+@click.option("--only", multiple=True, metavar="ATTACK", help="Run this attack alone (repeatable).")
+def attack(only: tuple[str, ...]) -> None:
+    """How long an honest peer waits while strangers attack the node; under two minutes.
+
+    attack_p99_garbage, attack_p99_half_open, attack_p99_store_storm and
+    attack_p99_idle_connections: its p99 over that of a quiet stretch right before; <= 2.
+    """
+    from benchmarks import attack as bench
+
+    sys.exit(bench.main(only))
 
 
 @main.command()
