@@ -17,7 +17,6 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.io.exceptions import ConnectionClosedError
-from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.generic_selector import GenericMultistreamSelector
@@ -30,7 +29,8 @@ from libp2p.transport.upgrader import TransportUpgrader
 from dht.subnets import Subnets
 from dht.tally import Tally
 from dht.transport_bounds import Bounds, Lines, PacedFrames, Unread
-from dht.transport_channel import CHUNK, LIBRARY_FAULTS, Libp2pChannel
+from dht.transport_channel import LIBRARY_FAULTS, Libp2pChannel
+from dht.transport_yamux import Socket
 from p2pnode.base.errors import PeerFault, Unreachable
 from p2pnode.base.identity import Identity, peer_id_bytes, works
 from p2pnode.base.networks import Network
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 NEGOTIATE_DEADLINE: Final = 2.0  # seconds to agree on a stream's protocol
 WRITE_DEADLINE: Final = 10.0  # seconds for the socket to take one Yamux frame
 SILENCE_DEADLINE: Final = 100.0  # seconds without a byte; Yamux pings every 30 to 40
-HANDSHAKE_BYTES: Final = 64 * 1024  # what a stranger may send before Yamux runs
 MAX_STREAMS: Final = 256  # open streams of one connection
 MAX_BUFFERED: Final = 8 * 1024 * 1024  # unread bytes of one connection
 
@@ -51,69 +50,10 @@ if not _quiet.handlers:  # without a handler Python would print its warnings on 
     _quiet.setLevel(logging.CRITICAL)
 
 
-class _Socket(TrioTCPStream):  # type: ignore[misc]
-    """A TCP stream that a stranger may feed only `allowance` bytes before he is known.
-
-    It returns what was asked for, whole: upstream reads on a hundred times when it gets less,
-    which costs milliseconds at each stream's end and breaks a frame of over a hundred segments.
-    """
-
-    allowance: float = HANDSHAKE_BYTES
-    heard = 0.0  # when the peer last sent anything
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        super().__init__(stream)
-        self._read = bytearray()
-
-    async def read(self, n: int | None = None) -> bytes:
-        """Return `n` bytes, or some. Raises ConnectionClosedError at the end or the allowance's."""
-        async with self.read_lock:
-            while len(self._read) < (1 if n is None else n):
-                self._read += await self._more()
-            size = len(self._read) if n is None else n
-            data = bytes(self._read[:size])
-            del self._read[:size]
-        self.allowance -= size
-        if self.allowance < 0:
-            raise ConnectionClosedError("too many bytes before the handshake ended")
-        return data
-
-    async def _more(self) -> bytes:
-        try:
-            data = await self.stream.receive_some(CHUNK)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            data = b""
-        if not data:
-            raise ConnectionClosedError("the peer has ended the connection")
-        self.heard = trio.current_time()
-        return bytes(data)
-
-
-class _BatchedStream(yamux.YamuxStream):  # type: ignore[misc]
-    """A stream whose window stays 256 KiB and is refilled by halves (Yamux spec, "Window").
-
-    Upstream answers each read with a window update, which makes three frames of every two
-    and costs a third of a question's time, and grows a stranger's window to 16 MiB.
-    """
-
-    async def _auto_tune_and_send_window_update(self, *, bytes_read: int = 0) -> None:
-        async with self.window_lock:
-            freed: int = self._pending_recv_release + bytes_read  # type: ignore[has-type]
-            full = freed >= yamux.DEFAULT_WINDOW_SIZE // 2
-            self._pending_recv_release = 0 if full else freed
-            if not full:
-                return
-            self.recv_window += freed
-        await self.send_window_update(freed, skip_lock=True)
-
-
-yamux.YamuxStream = _BatchedStream  # Yamux makes its streams by this name
-
-
 class _BoundedYamux(yamux.Yamux):  # type: ignore[misc]
     """Yamux whose frames are written whole or not at all, and whose buffers are bounded."""
 
-    def __init__(self, secured: Any, socket: _Socket, bounds: Bounds, outbound: bool) -> None:
+    def __init__(self, secured: Any, socket: Socket, bounds: Bounds, outbound: bool) -> None:
         peer = secured.get_remote_peer()
         host = str(socket.stream.socket.getpeername()[0])
         super().__init__(PacedFrames(secured, bounds, peer.to_bytes()[-32:], host), peer, outbound)
@@ -153,7 +93,7 @@ class _BoundedYamux(yamux.Yamux):  # type: ignore[misc]
 class Connection:
     """A live connection; `run` owns its tasks and ends them all."""
 
-    def __init__(self, socket: _Socket, muxed: Any, peer: bytes, host: str, addr: str) -> None:
+    def __init__(self, socket: Socket, muxed: Any, peer: bytes, host: str, addr: str) -> None:
         self.peer = peer
         self.host = host  # the IP address at the other end
         self.addr = addr  # the multiaddr we dialled, empty if the peer dialled us
@@ -271,7 +211,7 @@ class Handshake:
 
         Raises PeerFault for an unfit key, and whatever the library raises on garbage.
         """
-        socket, host = _Socket(tcp), str(tcp.socket.getpeername()[0])
+        socket, host = Socket(tcp), str(tcp.socket.getpeername()[0])
         raw = RawConnection(socket, peer is not None)
         expected = None if peer is None else ID(peer_id_bytes(peer))
         secured = await self._upgrader.upgrade_security(raw, peer is not None, expected)

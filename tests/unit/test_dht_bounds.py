@@ -7,6 +7,7 @@ import trio
 from dht_kit import NOTE, NOW, identity, note, note_key, validate_note
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from dht import harvest, rpc, shell_link, transport_bounds
 from dht.harvest import Harvest
@@ -18,6 +19,7 @@ from dht.tally import Tally
 from dht.transport_bounds import Bounds as Room
 from dht.transport_bounds import Lines, PacedFrames, Unread
 from dht.transport_names import Names
+from dht.transport_yamux import BatchedStream
 from p2pnode.base.errors import Unreachable
 
 ALICE, BOB = identity("alice").node_id, identity("bob").node_id
@@ -221,6 +223,62 @@ def test_unread_bytes_have_one_room_and_who_holds_most_leaves(monkeypatch):
     assert not room.room_for(holders["c"], 101)
     room.forget(holders["a"])
     assert room._total == 0
+
+
+class Wire:
+    """What a Yamux stream writes to."""
+
+    def __init__(self):
+        self.sent = []
+
+    async def _write_frame(self, frame):
+        await trio.lowlevel.checkpoint()
+        self.sent.append(len(frame) - 12)
+
+
+async def test_a_stream_waits_for_its_window_without_looking_again_and_again(autojump_clock):
+    wire = Wire()
+    stream = BatchedStream(1, wire, True)
+    await stream.write(bytes(256 * 1024))
+    assert sum(wire.sent) == 256 * 1024
+    assert max(wire.sent) < 65_536
+    wire.sent.clear()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.write, bytes(3000))
+        ticks = Ticks()
+        trio.lowlevel.add_instrument(ticks)
+        await trio.sleep(4)
+        trio.lowlevel.remove_instrument(ticks)
+        assert ticks.count < 20  # upstream: 400 looks
+        stream.send_window += 1000
+        await trio.sleep(4)  # each window has its own deadline
+        stream.send_window += 5000
+    assert wire.sent == [1000, 2000]
+    assert stream.send_window == 3000
+    stream.send_window = 0
+    began = trio.current_time()
+    with pytest.raises(MuxedStreamError):
+        await stream.write(b"x")
+    assert trio.current_time() - began == 5
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_refused, stream)
+        await trio.sleep(1)
+        stream.closed = True  # as a reset or the connection's end does
+    assert trio.current_time() - began == 6
+
+
+class Ticks(trio.abc.Instrument):
+    """Counts how often any task runs."""
+
+    count = 0
+
+    def before_task_step(self, _task):
+        self.count += 1
+
+
+async def _refused(stream):
+    with pytest.raises(MuxedStreamError):
+        await stream.write(b"x")
 
 
 async def test_a_line_of_multistream_is_short_text():
