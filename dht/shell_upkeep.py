@@ -67,6 +67,7 @@ class Upkeep:
         self._kinds, self._store, self._clock = kinds, store, clock
         self._random, self._tally = randomness, tally
         self._due: dict[Where, float] = {}
+        self._put_off: set[Where] = set()  # once each: else one store an hour would stop it
         self._into, self._newcomers = trio.open_memory_channel[Peer](MAX_NEWCOMERS)
 
     async def keep_warm(self) -> None:
@@ -131,14 +132,17 @@ class Upkeep:
         now = trio.current_time()
         held = (w for w in self._store.held_keys() if self._kinds.bounds(w[0]).passed_on)
         self._due = {w: self._due.get(w) or now + self._soon() for w in held}
+        self._put_off &= self._due.keys()
         for where, at in self._answers.touched.items():
-            if where in self._due:
+            if where in self._due and where not in self._put_off:
+                self._put_off.add(where)
                 self._due[where] = max(self._due[where], at + PASS_ON_EVERY + self._soon() / 4)
         self._answers.touched.clear()
         due = sorted((w for w, at in self._due.items() if at <= now), key=lambda w: self._due[w])
         with trio.move_on_after(ROUND_DEADLINE):
             for where in due[:KEYS_A_ROUND]:
                 self._due[where] = now + PASS_ON_EVERY
+                self._put_off.discard(where)
                 await self._compare_with_some(where)
 
     async def _compare_with_some(self, where: Where) -> None:

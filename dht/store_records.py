@@ -209,9 +209,12 @@ class RecordStore:
             )
 
     def peers(self, count: int = MAX_PEERS) -> list[Peer]:
-        """Return the peers met, the latest first."""
+        """Return the peers met, the latest first; of those saved at once, any.
+
+        By their ids a stranger could see to it that a restart begins with his nodes alone.
+        """
         rows = self._db.all(
-            "SELECT node_id, addrs FROM dht_peer ORDER BY seen_at DESC, node_id LIMIT ?", count
+            "SELECT node_id, addrs FROM dht_peer ORDER BY seen_at DESC, random() LIMIT ?", count
         )
         return [peer for row in rows if (peer := _peer(row["node_id"], row["addrs"]))]
 

@@ -1,19 +1,23 @@
 """What a stranger's answers and bytes may take of a node: harvest, news, frames, lines, names."""
 
+import itertools
 from contextlib import suppress
 
 import pytest
 import trio
-from dht_kit import NOTE, NOW, identity, note, note_key, validate_note
+from dht_kit import NOTE, NOW, Clock, Randomness, identity, note, note_key, validate_note
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from dht import harvest, rpc, shell_link, transport_bounds
+from dht.endpoint import Peer
 from dht.harvest import Harvest
 from dht.records import Bounds, Kinds, merge
 from dht.rpc import PING, Answer, Ask, News
 from dht.shell_link import Link
+from dht.shell_upkeep import Upkeep
+from dht.store_records import RecordStore
 from dht.subnets import Subnets
 from dht.tally import Tally
 from dht.transport_bounds import Bounds as Room
@@ -21,6 +25,7 @@ from dht.transport_bounds import Lines, PacedFrames, Unread
 from dht.transport_names import Names
 from dht.transport_yamux import BatchedStream
 from p2pnode.base.errors import Unreachable
+from p2pnode.base.store import Database
 
 ALICE, BOB = identity("alice").node_id, identity("bob").node_id
 
@@ -304,3 +309,45 @@ async def test_a_name_leads_to_private_addresses_on_private_networks_alone():
     with pytest.raises(Unreachable):
         await Names(anywhere=False).hosts("localhost")
     assert await Names(anywhere=False).hosts("127.0.0.1") == ["127.0.0.1"]  # our own owner's word
+
+
+# ------------------------------------------------------------------ upkeep
+
+
+class Around:
+    """What upkeep asks of the rest of a node."""
+
+    def __init__(self):
+        self.own, self.touched = ALICE, {}
+
+
+async def test_stores_of_others_put_a_comparison_off_once_and_not_for_ever(
+    monkeypatch, autojump_clock
+):
+    around, store, compared = Around(), RecordStore(Database(None)), []
+    store.put(validate_note(note(identity("owner"), "m"), NOW))
+    upkeep = Upkeep(
+        None, around, around, None, around, kinds(), store, Clock(), Randomness("r"), Tally()
+    )
+
+    async def compare(where):
+        compared.append((where, trio.current_time()))
+
+    monkeypatch.setattr(upkeep, "_compare_with_some", compare)
+    for _ in range(60 * 10):
+        around.touched[NOTE, note_key("m")] = trio.current_time()
+        await upkeep.pass_on()
+        await trio.sleep(60)
+    assert {where for where, _ in compared} == {(NOTE, note_key("m"))}
+    gaps = [b - a for (_, a), (_, b) in itertools.pairwise(compared)]
+    assert 3 <= len(gaps) <= 9
+    assert max(gaps) <= 2.3 * 3600
+
+
+def test_peers_saved_at_once_come_back_in_any_order():
+    store = RecordStore(Database(None))
+    store.save_peers([Peer(bytes([n]) * 32, ("/ip4/192.0.2.1/tcp/1",)) for n in range(100)], NOW)
+    store.save_peers([Peer(b"\xff" * 32, ("/ip4/192.0.2.1/tcp/1",))], NOW + 1)
+    drawn = [[p.node_id for p in store.peers(20)] for _ in range(20)]
+    assert all(found[0] == b"\xff" * 32 for found in drawn)  # the latest is first
+    assert len({node_id for found in drawn for node_id in found}) > 80
