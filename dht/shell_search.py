@@ -4,6 +4,7 @@ A question outlives its search: whoever does not answer in time is given up by t
 once, and asked once more in the background, so that a dead contact leaves the table.
 """
 
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -46,7 +47,8 @@ class Search:
 
     def __init__(self, contacts: Contacts, core: Core, asking: Asking) -> None:
         self._contacts, self._core, self._asking = contacts, core, asking
-        self._lost_at: dict[bytes, float] = {}  # peers asked -> when they are given up
+        self._numbers = itertools.count()
+        self._open: dict[int, tuple[float, bytes]] = {}  # questions: when given up, who is asked
         self._news = trio.Event()
         self._over = False
 
@@ -64,7 +66,7 @@ class Search:
             while not self._core.done:
                 self._give_up()
                 self._launch(nursery)
-                wake = min([self._core.wake_at(), *self._lost_at.values()])
+                wake = min([self._core.wake_at(), *(at for at, _ in self._open.values())])
                 if self._core.done or wake == math.inf:
                     break  # nobody is left to ask or to wait for
                 with trio.move_on_at(wake):
@@ -73,25 +75,22 @@ class Search:
         self._tell()
 
     def _launch(self, nursery: trio.Nursery) -> None:
-        questions = self._core.ask(trio.current_time(), self._contacts.patience)
-        for question in questions:
-            node_id = question.peer.node_id
-            self._lost_at[node_id] = trio.current_time() + self._contacts.limit(node_id)
-            nursery.start_soon(self._question, question)
+        now = trio.current_time()
+        for question in self._core.ask(now, self._contacts.patience):
+            number, node_id = next(self._numbers), question.peer.node_id
+            self._open[number] = (now + self._contacts.limit(node_id), node_id)
+            nursery.start_soon(self._question, number, question)
 
     def _give_up(self) -> None:
         now = trio.current_time()
-        for node_id in [n for n, at in self._lost_at.items() if at <= now]:
-            del self._lost_at[node_id]
-            self._core.fail(node_id)
-        if any(at <= now for at in self._lost_at.values()):
-            self._tell()
+        for number in [n for n, (at, _) in self._open.items() if at <= now]:
+            self._core.fail(self._open.pop(number)[1])
 
-    async def _question(self, question: Question) -> None:
-        node_id = question.peer.node_id
+    async def _question(self, number: int, question: Question) -> None:
         answered = await self._asking(question)
-        if self._lost_at.pop(node_id, None) is not None and not answered:
-            self._core.fail(node_id)
+        # One given up may since have been asked again, elsewhere: its end says nothing of that.
+        if self._open.pop(number, None) is not None and not answered:
+            self._core.fail(question.peer.node_id)
         self._tell()
 
     def _tell(self) -> None:
