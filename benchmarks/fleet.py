@@ -105,6 +105,10 @@ class Worker:
                 nursery.start_soon(one, number)
         return {}
 
+    async def freeze(self):
+        measure.freeze()
+        return {}
+
     async def put(self, node, value):
         who, _, dht = self.nodes[node]
         raw, key = signed(who, bytes.fromhex(value), SystemClock().now())
@@ -232,6 +236,8 @@ class Fleet:
             for remote in self.remotes:
                 joining.start_soon(partial(remote.ask, "join", peers=peers))
         await self._quiet()
+        for remote in self.remotes:
+            await remote.ask("freeze")
         return (sum([one["resident"] for one in await self._all_spent()]) - before) / measure.NODES
 
     async def _quiet(self):

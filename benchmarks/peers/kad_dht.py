@@ -161,6 +161,7 @@ async def doomed(count):
         everybody = heard(await trio.to_thread.run_sync(sys.stdin.readline))
         for node in nodes:
             await node.know(everybody)
+        measure.freeze()
         print(before, flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         os._exit(0)  # leaving a host properly takes seconds a peer
