@@ -45,10 +45,10 @@ def dht(only: tuple[str, ...], install: bool) -> None:
 @main.command()
 @click.option("--only", multiple=True, metavar="ATTACK", help="Run this attack alone (repeatable).")
 def attack(only: tuple[str, ...]) -> None:
-    """How long an honest peer waits while strangers attack the node; under two minutes.
+    """How long an honest peer waits while strangers attack the node; some three minutes.
 
     attack_p99_garbage, attack_p99_half_open, attack_p99_store_storm and
-    attack_p99_idle_connections: its p99 over that of a quiet stretch right before; <= 2.
+    attack_p99_idle_connections: its p99 over that of the quiet around it; <= 2.
     """
     from benchmarks import attack as bench
 

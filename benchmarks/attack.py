@@ -4,9 +4,9 @@
           ── lines of JSON ──▶ honest     one peer, a question every 10 ms on one stream
           ── a kill at the end ─▶ attacker   one process, its rate bounded
 
-Four processes on loopback, no delay added. Each attack has an idle stretch right before it,
-with the attacker's process not running: the ratio is the honest p99 of the one over the
-other. All share the machine's cores, so what an attacker costs beside the node is in the
+Four processes on loopback, no delay added. Each attack has an idle stretch right before and
+right after it, with the attacker's process not running: the ratio is the honest p99 of the
+attack over that of both. All share the machine's cores, so what an attacker costs beside the node is in the
 figure as well; `…_attacker_cpu` says how much of a core it took.
 """
 
@@ -37,7 +37,7 @@ from p2pnode.base.store import Database
 
 ATTACKS = {
     "garbage": "50 connections a second, each with 5 KB that are no handshake",
-    "half_open": "1,000 connections that say nothing, then 100 more a second",
+    "half_open": "1,000 connections that say nothing, then 25 more a second",
     "store_storm": "4 peers who store valid records as fast as they are answered",
     "idle_connections": "500 peers who have proved their keys and stay",
 }
@@ -144,7 +144,7 @@ async def _half_open(_node_id, _addr, host, port):
     while True:
         held.append(await trio.open_tcp_stream(host, port))
         held.pop(0).socket.close()
-        due = max(due + 0.01, trio.current_time())
+        due = max(due + 0.04, trio.current_time())
         await trio.sleep_until(due)
 
 
@@ -243,6 +243,8 @@ def attack(report, what, say=lambda text: print(text, file=sys.stderr)):
             under = stretch(parts[1])
             spent, node_spent = parts[2].cpu() - before, parts[0].cpu() - node_before
             counts = parts[0].told()
+            parts.pop().end()
+            idle += stretch(parts[1])
         finally:
             for part in reversed(parts):  # the node last, so that nobody misses it
                 part.end()

@@ -8,7 +8,7 @@ memory.
 import logging
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import trio
@@ -32,7 +32,7 @@ BURST: Final = 400.0
 SUBNET_RATE: Final = 400.0  # the same for all peers of one subnet
 SUBNET_BURST: Final = 800.0
 MAX_UNSENT: Final = 64  # news waiting for one slow reader
-COSTS: Final = {rpc.STORE: 2, rpc.DIGEST: 4}  # in questions; any other is one
+COSTS: Final = {rpc.STORE: 4, rpc.DIGEST: 4}  # in questions; any other is one
 PLAIN_BYTES: Final = 512  # a question's bytes beside its blobs; as many again cost one more
 BLOB_BYTES: Final = 4096  # the same for blobs, which are cheap to read
 
@@ -89,6 +89,7 @@ class Service:
         self._subnets = subnets
         self._tally = tally
         self._inbound: Counter[bytes] = Counter()
+        self._turn = trio.Lock()  # one costly question at a time: the others get a word in
         self._peers = Buckets(RATE, BURST)
         self._groups = Buckets(SUBNET_RATE, SUBNET_BURST)
 
@@ -125,7 +126,9 @@ class Service:
                 if not isinstance(ask, Ask):
                     raise InvalidRecord("frame", "is an answer on a stream for questions")
                 await self._pace(caller, _cost(ask, len(raw)))
-                await channel.send(rpc.encode(self._answer(caller, ask)))
+                async with self._turn if ask.method in COSTS else nullcontext():
+                    answer = self._answer(caller, ask)
+                await channel.send(rpc.encode(answer))
         finally:
             caller.close()
 

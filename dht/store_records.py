@@ -26,6 +26,7 @@ from p2pnode.base.store import Database
 
 ROOM: Final = "dht"
 MAX_PEERS: Final = 1000
+CHECKPOINT_PAGES: Final = 8000  # 32 MB of WAL: a checkpoint stops the node for 20 ms or more
 _SCRIPTS: Final = (
     """
     CREATE TABLE dht_record (
@@ -69,6 +70,7 @@ class RecordStore:
         self._db = database
         self._limit = limit
         database.migrate(ROOM, _SCRIPTS)
+        database.one(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._counts = Counter(self.kinds())
 
     def put(self, record: Record, bounds: Bounds | None = None) -> Kept:

@@ -330,8 +330,8 @@ def bad_stores(it):
 
 
 async def test_a_storm_of_stores_fills_the_room_and_no_more_and_forgers_are_banned(tmp_path):
-    """Room for 200 records, and for a flood of 100 questions before quotas hold it."""
-    patch = {"dht.shell_serve:BURST": 100.0, "dht.shell_serve:RATE": 50.0}
+    """Room for 200 records, and for a flood of 150 questions before quotas hold it."""
+    patch = {"dht.shell_serve:BURST": 150.0, "dht.shell_serve:RATE": 150.0}
     wish = {"room": {"records": 200}, "patch": patch}
     async with attacked(tmp_path / "node", **wish) as it:
 
