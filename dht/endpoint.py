@@ -9,6 +9,7 @@ else is refused by name, so that no stranger chooses what our resolver or dialle
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from p2pnode.base import wire
@@ -31,37 +32,47 @@ class Peer:
 
 def parse(field: str, value: object) -> tuple[str, int, bytes | None]:
     """Return host, port and the node id if one is named. Raises InvalidRecord."""
-    parts = wire.text(field, value, MAX_ADDR_BYTES, low=1).split("/")
+    text = wire.text(field, value, MAX_ADDR_BYTES, low=1)
+    try:
+        return _split(text)
+    except ValueError as error:
+        raise InvalidRecord(field, str(error)) from None
+
+
+@lru_cache(8192)  # an answer names twenty peers that we know already
+def _split(text: str) -> tuple[str, int, bytes | None]:
+    parts = text.split("/")
     if len(parts) not in (5, 7) or parts[0] or parts[3] != "tcp":
-        raise InvalidRecord(field, "is not /ip4|ip6|dns4|dns6|dns/HOST/tcp/PORT[/p2p/PEER_ID]")
-    host = _host(field, parts[1], parts[2])
+        raise ValueError("is not /ip4|ip6|dns4|dns6|dns/HOST/tcp/PORT[/p2p/PEER_ID]")
+    host = _host(parts[1], parts[2])
     port = parts[4]
     if not (port.isascii() and port.isdecimal() and 0 < len(port) <= 5 and int(port) < 65536):
-        raise InvalidRecord(field, "has no port in 0..65535")
+        raise ValueError("has no port in 0..65535")
     if len(parts) == 5:
         return host, int(port), None
     if parts[5] != "p2p":
-        raise InvalidRecord(field, "has something other than /p2p/PEER_ID behind the port")
+        raise ValueError("has something other than /p2p/PEER_ID behind the port")
     return host, int(port), node_id_of(parts[6])
 
 
-def _host(field: str, kind: str, host: str) -> str:
+def _host(kind: str, host: str) -> str:
     if kind not in _HOST_KINDS:
-        raise InvalidRecord(field, f"has a host that is none of {', '.join(_HOST_KINDS)}")
+        raise ValueError(f"has a host that is none of {', '.join(_HOST_KINDS)}")
     if kind in ("ip4", "ip6"):
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            raise InvalidRecord(field, "has no valid IP address") from None
+            raise ValueError("has no valid IP address") from None
         if address.version != int(kind[-1]) or "%" in host:
-            raise InvalidRecord(field, f"has no {kind} address")
+            raise ValueError(f"has no {kind} address")
         return host
     labels = host.split(".")
     if len(host) > 100 or any(not 0 < len(x) < 64 or not _LABEL.issuperset(x) for x in labels):
-        raise InvalidRecord(field, "has no valid host name")
+        raise ValueError("has no valid host name")
     return host
 
 
+@lru_cache(8192)
 def is_ip(host: str) -> bool:
     """Tell whether a host is an address rather than a name."""
     try:
@@ -71,6 +82,7 @@ def is_ip(host: str) -> bool:
     return True
 
 
+@lru_cache(8192)
 def is_public(addr: str) -> bool:
     """Tell whether an address may be dialled on a stranger's word: a name, or a global IP."""
     host = parse("addr", addr)[0]

@@ -8,6 +8,7 @@ converts to (`crypto_sign_ed25519_pk_to_curve25519`).
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Final, Self
 
 from nacl.bindings import crypto_scalarmult
@@ -25,6 +26,7 @@ _PEER_ID_PREFIX: Final = bytes.fromhex("0024080112 20")
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
+@lru_cache(16_384)  # each answer names twenty keys, mostly known ones
 def works(network: Network, node_id: bytes) -> bool:
     """Tell whether the key carries the network's proof of work."""
     hashed = wire.digest(wire.tag(network.name, "node"), [node_id])
@@ -66,6 +68,7 @@ def node_id_of(text: str) -> bytes:
     return raw[6:]
 
 
+@lru_cache(16_384)
 def dht_id(node_id: bytes) -> bytes:
     """Return the node's place in the DHT: SHA-256 of its peer id's bytes."""
     return hashlib.sha256(peer_id_bytes(node_id)).digest()

@@ -53,7 +53,7 @@ def unpack(field: str, raw: object, *, limit: int) -> tuple[Any, ...]:
     if type(value) is not tuple:
         raise InvalidRecord(field, "is not an array")
     _check_types(field, value, 0)
-    if pack(value) != raw:
+    if msgpack.packb(value, use_bin_type=True) != raw:
         raise InvalidRecord(field, "is not canonically encoded")
     return value
 
