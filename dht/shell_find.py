@@ -116,6 +116,14 @@ class Finder:
         holders = [self._streams.node_id] * own_holds + placement.holders()
         return PutResult(len(holders), max(placement.closest, len(holders)), tuple(holders))
 
+    async def page(self, peer: Peer, where: tuple[str, bytes], cursor: bytes) -> rpc.Page:
+        """Read what a peer holds under (kind, key) behind a cursor.
+
+        Raises Unreachable, PeerFault, InvalidRecord.
+        """
+        told = await self._contacts.call(peer, rpc.FIND_VALUE, (*where, cursor))
+        return rpc.page_in(told, self._network)
+
     def keep(self, record: Record) -> bool:
         """Hold a record ourselves; tell whether we do now."""
         try:

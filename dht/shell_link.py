@@ -127,7 +127,8 @@ class Link:
                 await event.wait()
             finally:
                 del self._waiting[number], self._asked_at[number]
-                self._unasked += not answers  # it may still come
+                if not answers:  # it may still come, and the news of a listen with it
+                    self._unasked += MAX_UNASKED if listener else 1
                 if not answers or answers[0].error:
                     self._listeners.pop(number, None)
         if not answers:
@@ -136,11 +137,15 @@ class Link:
             raise PeerFault(answers[0].error)
         return answers[0].result
 
-    def forget(self, take: Heard) -> None:
-        """Deliver no more news to `take`."""
-        for number in [n for n, x in self._listeners.items() if x.take == take]:
-            del self._listeners[number]
-            self._unasked += MAX_UNASKED  # news that is under way
+    def heard_by(self, take: Heard) -> list[int]:
+        """Return the questions whose news `take` is told."""
+        return [number for number, one in self._listeners.items() if one.take == take]
+
+    def forget(self, numbers: list[int]) -> None:
+        """Deliver no more news of these questions."""
+        for number in numbers:
+            if self._listeners.pop(number, None) is not None:
+                self._unasked += MAX_UNASKED  # news that is under way
 
     async def retire(self) -> None:
         """End the stream once every question on it has its answer, or its time is up."""

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -19,7 +19,6 @@ import trio
 from dht import digest, rpc
 from dht.digest import Item
 from dht.endpoint import Peer
-from dht.harvest import Found
 from dht.records import Kinds, Record, better, place
 from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
@@ -36,6 +35,8 @@ log = logging.getLogger(__name__)
 GRANT: Final = rpc.MAX_LISTEN_S  # seconds asked for
 AGAIN_AFTER: Final = 0.25  # seconds before a lost holder is replaced, doubled up to
 AGAIN_MOST: Final = 30.0
+MARGIN: Final = 60.0  # seconds of a grant that are left when it is renewed
+MAX_PAGES: Final = 256  # read of one range
 READ_EVERY: Final = 900.0  # seconds after which the key is read again in any case
 MAX_UNREAD: Final = 1024  # records that wait for one reader; beyond, his channel ends
 MAX_SEEN: Final = 4096  # places whose latest record is remembered
@@ -47,7 +48,7 @@ class Subscription:
     def __init__(
         self,
         where: tuple[str, bytes],
-        get: Callable[[], Awaitable[Found]],
+        finder: Finder,
         calls: Calls,
         contacts: Contacts,
         kinds: Kinds,
@@ -57,22 +58,27 @@ class Subscription:
         self.where = where
         self.ready = trio.Event()  # listened to, and read once
         self.over = trio.CancelScope()  # ends `run`
+        self.left = trio.Event()  # the holders have been told
         self._readers: list[trio.MemorySendChannel[Record]] = []
-        self._get = get
+        self._finder = finder
         self._calls, self._contacts = calls, contacts
         self._kinds, self._clock, self._tally = kinds, clock, tally
         self._seen: OrderedDict[tuple[bytes, bytes], Record] = OrderedDict()
         self._nodes: list[Peer] = []  # where we listen
+        self._asked: set[bytes] = set()  # who may tell us
         self._holders: dict[bytes, float] = {}  # who has granted it -> until when
         self._read_at = -math.inf
+        self._barren: set[bytes] = set()  # who differed and had nothing for us, since then
         self._lost = trio.Event()
         self._closing = False
+        self._told = 0  # records that were new
 
     def read(self) -> trio.MemoryReceiveChannel[Record]:
         """Return a channel of the records known now, then of each change."""
         into, records = trio.open_memory_channel[Record](MAX_UNREAD + len(self._seen))
         for record in self._seen.values():
-            into.send_nowait(record)
+            if record.expires_at > self._clock.now():
+                into.send_nowait(record)
         self._readers.append(into)
         return records
 
@@ -92,6 +98,7 @@ class Subscription:
             with trio.move_on_after(1) as leaving:
                 leaving.shield = True
                 await self._leave()
+            self.left.set()
 
     async def _listen(self) -> None:
         pause = AGAIN_AFTER
@@ -129,6 +136,7 @@ class Subscription:
         held = self._seen.get(place(record))
         if held is not None and (held.raw == record.raw or better(held, record) is held):
             return
+        self._told += 1
         for reader in self._readers:
             try:
                 reader.send_nowait(record)
@@ -145,22 +153,25 @@ class Subscription:
     # ------------------------------------------------------------------ holders
 
     async def _renew(self) -> None:
-        """Listen at the k closest, then read what was missed in between."""
-        if not self._nodes:  # listen first, so that nothing falls between reading and listening
-            await self._listen_at(self._contacts.table.closest(self.where[1]))
+        """Listen at the k closest first, then read what was missed before."""
+        await self._listen_at(self._nodes or self._contacts.table.closest(self.where[1]))
         stale = self._read_at + READ_EVERY < trio.current_time()
+        if not stale and len(self._holders) >= len(self._nodes):
+            await self._catch_up()
+            return
         try:
-            if stale or len(self._holders) < len(self._nodes) or await self._differ():
-                found = await self._get()
-                self.take(tuple(record.raw for record in found.records))
-                self._nodes = [p for p in found.closest if p.node_id != self._calls.own]
-                self._read_at = trio.current_time()
+            found = await self._finder.get(*self.where)
         except NodeError as error:
             log.info("a key listened to cannot be read: %s", error)
+            return
+        self.take(tuple(record.raw for record in found.records))
+        self._nodes = [p for p in found.closest if p.node_id != self._calls.own]
+        self._read_at = trio.current_time()
+        self._barren.clear()
         await self._listen_at(self._nodes)
 
     async def _listen_at(self, nodes: list[Peer]) -> None:
-        due = trio.current_time() + GRANT / 2
+        due = trio.current_time() + GRANT / 2 + MARGIN  # before the next round is over
         async with trio.open_nursery() as nursery:
             for peer in nodes:
                 if self._holders.get(peer.node_id, 0) <= due:
@@ -168,6 +179,7 @@ class Subscription:
 
     async def _listen_one(self, peer: Peer) -> None:
         ended = partial(self._ended, peer.node_id)
+        self._asked.add(peer.node_id)
         try:
             granted = await self._calls.listen(peer, *self.where, GRANT, self.take, ended)
         except (Unreachable, PeerFault, InvalidRecord) as error:
@@ -182,33 +194,44 @@ class Subscription:
             self._tally.add("listens_lost")
             self._lost.set()
 
-    async def _differ(self) -> bool:
-        """Tell whether a holder has another set than we have seen."""
+    async def _catch_up(self) -> None:
+        """Read from each holder the ranges in which it has another set than we have seen."""
         now = self._clock.now()
         seen = [r for r in self._seen.values() if r.expires_at > now]
         ours: list[Item] = sorted((r.owner + r.id, hashlib.sha256(r.raw).digest()) for r in seen)
-        others: list[bytes] = []
 
         async def compare(peer: Peer) -> None:
             try:
                 told = await self._contacts.call(peer, rpc.DIGEST, (*self.where, b"", b""))
                 parts = digest.parts_in(told, b"", b"")
+                for low, high, count in digest.differing(ours, b"", parts):
+                    if count and not await self._read(peer, low, high):
+                        self._barren.add(peer.node_id)
             except (Unreachable, PeerFault):
                 return
             except InvalidRecord:
                 await self._contacts.lied(peer.node_id)
-                return
-            if any(digest.differing(ours, b"", parts)):
-                others.append(peer.node_id)
 
         async with trio.open_nursery() as nursery:
             for peer in self._nodes:
-                nursery.start_soon(compare, peer)
-        return bool(others)
+                if peer.node_id not in self._barren:
+                    nursery.start_soon(compare, peer)
+
+    async def _read(self, peer: Peer, low: bytes, high: bytes) -> int:
+        """Take what a peer holds in a range; return how much of it was new."""
+        cursor, told = low[:-1], self._told
+        for _ in range(MAX_PAGES):
+            page = await self._finder.page(peer, self.where, cursor)
+            if self.take(page.raws) > MAX_LIES:
+                raise InvalidRecord("records", "are too often invalid")
+            if page.cursor <= cursor or (high and page.cursor >= high):
+                break
+            cursor = page.cursor
+        return self._told - told
 
     async def _leave(self) -> None:
         async with trio.open_nursery() as nursery:
-            for node_id in self._holders:
+            for node_id in self._asked:
                 nursery.start_soon(self._stop_one, node_id)
 
     async def _stop_one(self, node_id: bytes) -> None:
@@ -232,7 +255,8 @@ class Subscriptions:
         tally: Tally,
     ) -> None:
         self._finder, self._answers = finder, answers
-        self._rooms = (calls, contacts, kinds, clock, tally)
+        self._rooms = (finder, calls, contacts, kinds, clock, tally)
+        self._leaving: dict[tuple[str, bytes], Subscription] = {}
         self._live: dict[tuple[str, bytes], Subscription] = {}
 
     def __len__(self) -> int:
@@ -243,19 +267,21 @@ class Subscriptions:
         self, where: tuple[str, bytes]
     ) -> AsyncIterator[trio.MemoryReceiveChannel[Record]]:
         """Yield a channel of what is and what comes under (kind, key), once holders tell us."""
+        while (leaving := self._leaving.get(where)) is not None:
+            await leaving.left.wait()  # its farewell would end our promise
         subscription = self._live.get(where)
         if subscription is None:
-            get = partial(self._finder.get, *where)
-            subscription = self._live[where] = Subscription(where, get, *self._rooms)
+            subscription = self._live[where] = Subscription(where, *self._rooms)
             self._finder.nursery.start_soon(self._run, subscription)
         with subscription.read() as records:
-            await subscription.ready.wait()
             try:
+                await subscription.ready.wait()
                 yield records
             finally:
                 records.close()
                 if subscription.unread:
                     self._end(subscription)
+                    self._leaving[where] = subscription
                     subscription.over.cancel()
 
     async def _run(self, subscription: Subscription) -> None:
@@ -264,6 +290,8 @@ class Subscriptions:
             await subscription.run()
         finally:
             self._end(subscription)
+            if self._leaving.get(subscription.where) is subscription:
+                del self._leaving[subscription.where]
 
     def _end(self, subscription: Subscription) -> None:
         """Forget a subscription, whose place a new one may already have taken."""

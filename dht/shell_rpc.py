@@ -104,15 +104,24 @@ class Calls:
         """
         self._tally.add("asked_listen")
         link = self.link_of(peer.node_id) or await self._link(peer)
-        link.forget(take)
+        before = link.heard_by(take)
         args = (kind, key, seconds)
-        listener = Listener(take, ended) if seconds else None
-        return rpc.granted_in(await self._ask(peer.node_id, link, rpc.LISTEN, args, listener))
+        try:
+            answer = await self._ask(
+                peer.node_id, link, rpc.LISTEN, args, Listener(take, ended) if seconds else None
+            )
+        except Unreachable:  # granted late, its news would be of a question long given up
+            await self.drop(peer.node_id, link)
+            raise
+        granted = rpc.granted_in(answer)
+        # Only now: until the peer has read the new question, news comes under the old one.
+        link.forget(before if granted else link.heard_by(take))
+        return granted
 
     async def unlisten(self, node_id: bytes, kind: str, key: bytes, take: Heard) -> None:
         """Have a peer push no more of a key to `take`. Raises Unreachable, PeerFault."""
         if link := self.link_of(node_id):
-            link.forget(take)
+            link.forget(link.heard_by(take))
             await self._ask(node_id, link, rpc.LISTEN, (kind, key, 0))
 
     async def drop(self, node_id: bytes, link: Link | None = None) -> None:

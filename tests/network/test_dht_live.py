@@ -17,9 +17,11 @@ from dht_kit import (
 )
 
 from dht import rpc, shell_listen
+from dht.digest import fingerprint
 from dht.keys import distance
 from dht.records import Bounds
 from dht.rpc import Answer
+from dht.rtt import HARD_MAX
 from dht.store_records import Kept
 from dht.transport_libp2p import open_streams
 from p2pnode.base import wire
@@ -163,6 +165,88 @@ async def test_nobody_listens_to_more_than_his_share():
         assert granted == [600] * 64 + [0] * 6
         await channel.close()
         await until(lambda: node.dht.view()["listens"] == 0)
+
+
+async def test_a_key_that_is_listened_to_again_at_once_is_told_by_all_its_holders():
+    async with town() as build:
+        nodes = await hood(build, 5)
+        reader, *holders = nodes
+        for number in range(8):
+            async with reader.dht.listen(NOTE, KEY):
+                pass
+            async with reader.dht.listen(NOTE, KEY) as news:
+                assert [n.dht.view()["listens"] for n in holders] == [1] * 4
+                await nodes[1].dht.put(NOTE, note(identity("o"), "m", seq=number + 1))
+                while (await heard(news)).seq <= number:
+                    continue
+        assert reader.dht.view()["subscriptions"] == 0
+
+
+async def test_a_listen_that_is_given_up_leaves_nothing_behind():
+    async with town() as build:
+        nodes = await hood(build, 4)
+        reader, *holders = nodes
+        given_up = 0
+        for patience in (0.0, 0.001, 0.003, 0.006, 0.01):
+            with trio.move_on_after(patience) as waiting:
+                async with reader.dht.listen(NOTE, KEY):
+                    continue
+            given_up += waiting.cancelled_caught
+        assert given_up
+        await until(lambda: reader.dht.view()["subscriptions"] == 0)
+        await until(lambda: not any(n.dht.view()["listens"] for n in holders))
+
+
+async def test_news_under_the_old_question_counts_until_the_new_one_is_granted(monkeypatch):
+    monkeypatch.setattr(shell_listen, "GRANT", 1)  # renewed after half a second
+    raws = [note(identity("o"), "m", seq=seq) for seq in (1, 2)]
+    questions = []
+
+    async def push(channel):
+        while True:
+            asked = rpc.decode(await channel.receive())
+            if asked.method == rpc.LISTEN and asked.args[2]:
+                questions.append(asked.id)
+                if len(questions) == 2:  # what was under way when the new question came
+                    await channel.send(rpc.encode(rpc.News(questions[0], (raws[0],))))
+            empty = ((b"", 0, fingerprint(())),)
+            results = {rpc.LISTEN: (600,), rpc.FIND_VALUE: ((), (), b""), rpc.DIGEST: empty}
+            await channel.send(rpc.encode(Answer(asked.id, results.get(asked.method, ()))))
+            if len(questions) == 2:
+                await channel.send(rpc.encode(rpc.News(questions[1], (raws[1],))))
+
+    async with town() as build, build.liar("liar", push) as (_, liar):
+        node = await build.node("a")
+        node.dht.table.welcome(liar)
+        async with node.dht.listen(NOTE, KEY) as news:
+            node.dht._subscriptions._live[NOTE, KEY]._holders[liar.node_id] = 0.0
+            assert (await heard(news)).raw == raws[0]
+            assert (await heard(news)).raw == raws[1]
+        assert len(questions) >= 2
+
+
+async def test_a_holder_that_grants_late_is_left_and_not_punished():
+    pushed = trio.Event()
+
+    async def late(channel):
+        while True:
+            asked = rpc.decode(await channel.receive())
+            listened = asked.method == rpc.LISTEN and asked.args[2]
+            if listened:
+                await trio.sleep(HARD_MAX + 0.2)  # the fault
+            results = {rpc.LISTEN: (600,), rpc.FIND_VALUE: ((), (), b"")}
+            await channel.send(rpc.encode(Answer(asked.id, results.get(asked.method, ()))))
+            for seq in range(70 if listened else 0):
+                pushed.set()
+                raw = note(identity("o"), "m", seq=seq)
+                await channel.send(rpc.encode(rpc.News(asked.id, (raw,))))
+
+    async with town() as build, build.liar("liar", late) as (_, liar):
+        node = await build.node("a")
+        node.dht.table.welcome(liar)
+        async with node.dht.listen(NOTE, KEY):
+            await pushed.wait()
+        assert node.dht._standing.points(liar.node_id.hex(), NOW) == 0
 
 
 # ------------------------------------------------------------------ records move
