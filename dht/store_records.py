@@ -1,16 +1,19 @@
 """The records a node holds for others, and the peers it has met, in a SQLite file.
 
 Bounded in all, per key and per owner: when a bound is reached, what ranks lowest and
-expires first goes.
+expires first goes, from the end of an index, so that a put into a full store costs what one
+into an empty store does.
 """
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
 from dht.endpoint import Peer
+from dht.holdings import Holdings, Where
 from dht.records import (
     MAX_PER_KEY,
     MAX_PER_OWNER,
@@ -46,8 +49,24 @@ _SCRIPTS: Final = (
     ALTER TABLE dht_record ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE dht_record ADD COLUMN hash BLOB NOT NULL DEFAULT x''
     """,
+    """
+    DROP INDEX dht_record_expiry;
+    CREATE INDEX dht_record_first ON dht_record (expires_at, owner DESC, id DESC);
+    CREATE INDEX dht_record_kind ON dht_record (kind, expires_at, owner DESC, id DESC)
+    """,
 )
 _COLUMNS: Final = "kind, key, owner, id, seq, expires_at, raw, rank"
+_FIRST_TO_GO: Final = "expires_at, owner DESC, id DESC"  # as in the indexes: nothing is sorted
+_OF_OWNER_AND_KEY: Final = (
+    "WHERE kind = ? AND key = ? AND owner = ? "
+    "ORDER BY rank DESC, expires_at DESC, id LIMIT -1 OFFSET ?"
+)
+_OF_KEY: Final = f"WHERE kind = ? AND key = ? ORDER BY rank, {_FIRST_TO_GO} LIMIT ?"
+_OF_OWNER: Final = (
+    "INDEXED BY dht_record_owner WHERE owner = ? ORDER BY expires_at DESC, id LIMIT -1 OFFSET ?"
+)
+_OF_KIND: Final = f"INDEXED BY dht_record_kind WHERE kind = ? ORDER BY {_FIRST_TO_GO} LIMIT ?"
+_OF_ALL: Final = f"INDEXED BY dht_record_first ORDER BY {_FIRST_TO_GO} LIMIT ?"
 
 
 class Kept(Enum):
@@ -71,7 +90,12 @@ class RecordStore:
         self._limit = limit
         database.migrate(ROOM, _SCRIPTS)
         database.one(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        self._counts = Counter(self.kinds())
+        rows = database.all("SELECT kind, key, count(*) AS n FROM dht_record GROUP BY kind, key")
+        self._holdings = Holdings({(sys.intern(r["kind"]), r["key"]): r["n"] for r in rows})
+        changes: Counter[Where] = Counter()
+        with database.transaction():  # a seed no more: now, since it takes seconds
+            self._cut(_OF_ALL, (), len(self._holdings) - limit, changes)
+        self._holdings.add(changes)
 
     def put(self, record: Record, bounds: Bounds | None = None) -> Kept:
         """Keep the winner of `record` and what is held; tell what became of it.
@@ -92,9 +116,10 @@ class RecordStore:
                 *(record.seq, record.expires_at, record.raw, record.rank),
                 hashlib.sha256(record.raw).digest(),
             )
-            self._counts[record.kind] += held is None
-            self._evict(record, bounds or Bounds())
-            return Kept.NEW if self._held(record) is not None else Kept.WORSE
+            changes = Counter({(record.kind, record.key): int(held is None)})
+            stays = self._evict(record, bounds or Bounds(), changes)
+        self._holdings.add(changes)  # committed
+        return Kept.NEW if stays else Kept.WORSE
 
     def _renew(self, held: Record, record: Record) -> None:
         if record.expires_at > held.expires_at:
@@ -112,32 +137,35 @@ class RecordStore:
         )
         return Record(*row) if row else None
 
-    def _evict(self, record: Record, bounds: Bounds) -> None:
-        """Hold the bounds that this record may have broken."""
-        here, owner = (record.kind, record.key), record.owner
-        self._trim(
-            "kind = ? AND key = ? AND owner = ?",
-            (*here, owner),
-            MAX_PER_OWNER_AND_KEY,
-            "rank DESC,",
-        )
-        self._trim("kind = ? AND key = ?", here, bounds.per_key, "rank DESC,")
-        self._trim("owner = ?", (owner,), MAX_PER_OWNER)
-        share = int(self._limit * bounds.share)
-        if self._counts[record.kind] > share:  # counted, so that a put need not walk the table
-            self._trim("kind = ?", (record.kind,), share)
-        if self._counts.total() > self._limit:
-            self._trim("1", (), self._limit)
+    def _evict(self, record: Record, bounds: Bounds, changes: Counter[Where]) -> bool:
+        """Hold the bounds that this record may have broken; tell whether it stays.
 
-    def _trim(self, where: str, args: tuple[object, ...], limit: int, order: str = "") -> None:
-        """Keep the `limit` records of `where` that are first in `order` and expire last."""
-        gone = self._db.all(
-            "DELETE FROM dht_record WHERE (kind, key, owner, id) IN ("  # noqa: S608 - constants
-            f"SELECT kind, key, owner, id FROM dht_record WHERE {where} "
-            f"ORDER BY {order} expires_at DESC, owner, id LIMIT -1 OFFSET ?) RETURNING kind",
-            *(*args, limit),
-        )
-        self._counts.subtract(row["kind"] for row in gone)
+        `changes` is what this transaction has done to the counts so far.
+        """
+        here, held = (record.kind, record.key), self._holdings
+        if not changes[here]:
+            return True  # it took the place of an earlier one
+        if held.under(here) >= MAX_PER_OWNER_AND_KEY:
+            self._cut(_OF_OWNER_AND_KEY, (*here, record.owner), MAX_PER_OWNER_AND_KEY, changes)
+        self._cut(_OF_KEY, here, held.under(here) + changes[here] - bounds.per_key, changes)
+        self._cut(_OF_OWNER, (record.owner,), MAX_PER_OWNER, changes)
+        of_kind = sum(number for where, number in changes.items() if where[0] == record.kind)
+        excess = held.of(record.kind) + of_kind - int(self._limit * bounds.share)
+        self._cut(_OF_KIND, (record.kind,), excess, changes)
+        self._cut(_OF_ALL, (), len(held) + changes.total() - self._limit, changes)
+        return self._held(record) is not None
+
+    def _cut(
+        self, which: str, args: tuple[object, ...], number: int, changes: Counter[Where]
+    ) -> None:
+        """Delete the records that `which` selects with `number`, none if that is not positive."""
+        if number > 0:
+            gone = self._db.all(
+                "DELETE FROM dht_record WHERE (kind, key, owner, id) IN ("  # noqa: S608 - constants
+                f"SELECT kind, key, owner, id FROM dht_record {which}) RETURNING kind, key",
+                *(*args, number),
+            )
+            changes.subtract((row["kind"], row["key"]) for row in gone)
 
     def page(self, kind: str, key: bytes, cursor: bytes, now: int, count: int) -> list[Record]:
         """Return live records of a key behind `cursor` (owner || id), in that order."""
@@ -165,26 +193,28 @@ class RecordStore:
         )
         return [(row["owner"] + row["id"], row["hash"]) for row in rows]
 
-    def held_keys(self) -> list[tuple[str, bytes]]:
+    def held_keys(self) -> list[Where]:
         """Return every (kind, key) under which something is held."""
-        rows = self._db.all("SELECT DISTINCT kind, key FROM dht_record")
-        return [(row["kind"], row["key"]) for row in rows]
+        return self._holdings.keys()
 
     def count(self) -> int:
         """Return how many records are held."""
-        row = self._db.one("SELECT count(*) AS n FROM dht_record")
-        return int(row["n"]) if row else 0
+        return len(self._holdings)
 
     def kinds(self) -> dict[str, int]:
         """Return how many records are held of each kind."""
-        rows = self._db.all("SELECT kind, count(*) AS n FROM dht_record GROUP BY kind")
-        return {row["kind"]: row["n"] for row in rows}
+        return self._holdings.kinds()
 
     def purge(self, now: int) -> int:
         """Forget what has expired; return how many."""
-        gone = self._db.run("DELETE FROM dht_record WHERE expires_at <= ?", now)
-        self._counts = Counter(self.kinds())
-        return gone
+        with self._db.transaction():
+            gone = self._db.all(
+                "DELETE FROM dht_record WHERE expires_at <= ? RETURNING kind, key", now
+            )
+        changes: Counter[Where] = Counter()
+        changes.subtract((row["kind"], row["key"]) for row in gone)
+        self._holdings.add(changes)
+        return len(gone)
 
     def next_seq(self, kind: str, now: int) -> int:
         """Return a sequence above all that this node has signed of `kind`, never below `now`."""
