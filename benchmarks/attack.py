@@ -6,8 +6,8 @@
 
 Four processes on loopback, no delay added. Each attack has an idle stretch right before and
 right after it, with the attacker's process not running: the ratio is the honest p99 of the
-attack over that of both. All share the machine's cores, so what an attacker costs beside the node is in the
-figure as well; `…_attacker_cpu` says how much of a core it took.
+attack over that of both. All share the machine's cores, so what an attacker costs beside the
+node is in the figure as well; the rows `attack_cpu_…` say how much of a core it took.
 """
 
 import json

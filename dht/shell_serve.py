@@ -32,7 +32,7 @@ BURST: Final = 400.0
 SUBNET_RATE: Final = 400.0  # the same for all peers of one subnet
 SUBNET_BURST: Final = 800.0
 MAX_UNSENT: Final = 64  # news waiting for one slow reader
-COSTS: Final = {rpc.STORE: 4, rpc.DIGEST: 4}  # in questions; any other is one
+COSTS: Final = {rpc.STORE: 8, rpc.DIGEST: 4}  # in questions; any other is one
 PLAIN_BYTES: Final = 512  # a question's bytes beside its blobs; as many again cost one more
 BLOB_BYTES: Final = 4096  # the same for blobs, which are cheap to read
 

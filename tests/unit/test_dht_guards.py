@@ -50,9 +50,9 @@ def test_a_question_costs_what_reading_it_takes():
         return _cost(Ask(1, method, args), size)
 
     assert cost(PING, size=10) == 1
-    assert cost(STORE, NOTE, bytes(32), bytes(2000), size=2060) == 4
+    assert cost(STORE, NOTE, bytes(32), bytes(2000), size=2060) == 8
     assert cost(DIGEST, NOTE, bytes(32), b"", b"", size=60) == 4
-    assert cost(STORE, NOTE, bytes(32), bytes(12_000), size=12_060) == 6  # a blob is cheap
+    assert cost(STORE, NOTE, bytes(32), bytes(12_000), size=12_060) == 10  # a blob is cheap
     assert cost(PING, (1,) * 16_000, size=16_010) == 32  # a list is not
 
 
