@@ -40,7 +40,11 @@ class Question:
 
 
 class Lookup:
-    """One search for `target`, begun with `start`, never asking `own`."""
+    """One search for `target`, begun with `start`, never asking `own`.
+
+    With a distance `sure` it is in haste: whoever is within is asked at once, being among
+    the k closest, and most of the nearest `alpha` need have answered, not all.
+    """
 
     def __init__(
         self,
@@ -52,10 +56,11 @@ class Lookup:
         alpha: int = ALPHA,
         paths: int = 1,
         quorum: int = 0,
+        sure: int = -1,
         group_of: GroupOf = lambda _peer: None,
     ) -> None:
         self.target, self.k = target, k
-        self._own, self._alpha, self._quorum = own, alpha, quorum
+        self._own, self._alpha, self._quorum, self._sure = own, alpha, quorum, sure
         self._group_of = group_of
         self._known: dict[bytes, Known] = {}
         self._names: list[tuple[int, Known]] = []  # nearest first
@@ -66,7 +71,8 @@ class Lookup:
         nearest = sorted(begun.values(), key=lambda p: distance(dht_id(p.node_id), target))
         count = max(1, min(paths, len(nearest)))
         width, share = -(-alpha // count), MAX_ASKED // count
-        self._paths = [Path(n, k, alpha, width, share) for n in range(count)]
+        need = alpha if sure < 0 else alpha // 2 + 1
+        self._paths = [Path(n, k, alpha, width, share, need) for n in range(count)]
         # Whoever is beyond the k nearest begins the last path: liars may fill a bucket of ours.
         dealt = count if len(nearest) <= k or count == 1 else count - 1
         for index, peer in enumerate(nearest):
@@ -169,13 +175,13 @@ class Lookup:
         busy = sum(x.path == path.number and not x.wide for x in self._window)
         seats = path.seats()
         first = list(islice(seats, self._alpha))
-        near = all(seat.known.state is State.ANSWERED for _, seat, _ in first)
+        near = path.closed_in(seat for _, seat, _ in first)
         if busy >= path.width and not near:
             return
         for rank, seat, group in chain(first, seats):
             if seat.known.state is State.ANSWERED or seat.known.state is State.ASKED:
                 continue
-            wide = near and rank < self.k
+            wide = (near and rank < self.k) or seat.known.distance <= self._sure
             if path.spent or (busy >= path.width and not wide):
                 return
             busy += not wide

@@ -7,7 +7,7 @@ tried yet. A peer counts for the subnet it is asked in; of one subnet three coun
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -98,6 +98,7 @@ class Path:
     alpha: int
     width: int
     share: int
+    need: int  # of the `alpha` nearest must have answered for the path to be near
     asked: int = 0
     names: list[tuple[int, Seat]] = field(default_factory=list)
     members: dict[bytes, Seat] = field(default_factory=dict)
@@ -138,9 +139,14 @@ class Path:
 
     @property
     def near(self) -> bool:
-        """Tell whether the nearest that are not late have answered."""
-        first = islice(self.seats(), self.alpha)
-        return all(seat.known.state is State.ANSWERED for _, seat, _ in first)
+        """Tell whether the nearest that are not late have answered, or enough of them."""
+        return self.closed_in(seat for _, seat, _ in islice(self.seats(), self.alpha))
+
+    def closed_in(self, first: Iterable[Seat]) -> bool:
+        """Tell whether all of the nearest were asked, and enough of them have answered."""
+        states = [seat.known.state for seat in first]
+        answered = states.count(State.ANSWERED)
+        return State.NEW not in states and answered >= min(self.need, len(states))
 
     @property
     def done(self) -> bool:

@@ -74,7 +74,7 @@ class Contacts:
 
         Raises Unreachable, or PeerFault with the peer's refusal.
         """
-        if self.barred(peer.node_id, ""):
+        if self.kept_out(peer):
             raise Unreachable("the peer is banned")
         known = self.table.addrs_of(peer.node_id)
         if known and known != peer.addrs:
@@ -133,6 +133,13 @@ class Contacts:
     def barred(self, node_id: bytes, host: str) -> str:
         """Return why a peer is kept out, or nothing."""
         return self.standing.barred(node_id, host, self._clock.now())
+
+    def kept_out(self, peer: Peer) -> bool:
+        """Tell whether a contact's key is banned, or each of its addresses."""
+        hosts = [endpoint.parse("addr", addr)[0] for addr in peer.addrs]
+        return bool(self.barred(peer.node_id, "")) or (
+            bool(hosts) and all(self.barred(peer.node_id, host) for host in hosts)
+        )
 
     def note(self, node_id: bytes, host: str, event: Event) -> None:
         """Hold a misdeed against a peer and its subnet."""

@@ -35,7 +35,10 @@ PATHS: Final = 2  # disjoint ones, for reads that matter
 
 @dataclass(frozen=True, slots=True)
 class PutResult:
-    """How a put stands: `acked` of the `closest` nodes hold the record now."""
+    """How a put stands: `acked` of the `closest` nodes hold the record now.
+
+    Held by this node alone it is not published: `acked` is 0 then.
+    """
 
     acked: int
     closest: int
@@ -103,7 +106,7 @@ class Finder:
         own = None
         if self._streams.addrs():
             own = distance(dht_id(self._streams.node_id), record.key)
-        lookup = self._lookup(record.key)
+        lookup = self._lookup(record.key, sure=near)
         surely = own is not None and own <= self._farthest(record.key)
         kept = surely and self.keep(record)
         placement = Placement(lookup, near, own, held=kept or not surely)
@@ -114,7 +117,8 @@ class Finder:
             kept = self.keep(record)
         own_holds = placement.keeps and kept
         holders = [self._streams.node_id] * own_holds + placement.holders()
-        return PutResult(len(holders), max(placement.closest, len(holders)), tuple(holders))
+        acked = len(holders) if placement.holders() else 0
+        return PutResult(acked, max(placement.closest, len(holders)), tuple(holders))
 
     async def page(self, peer: Peer, where: tuple[str, bytes], cursor: bytes) -> rpc.Page:
         """Read what a peer holds under (kind, key) behind a cursor.
@@ -134,7 +138,7 @@ class Finder:
 
     # ------------------------------------------------------------------ questions
 
-    def _lookup(self, target: bytes, *, paths: int = 1, quorum: int = 0) -> Lookup:
+    def _lookup(self, target: bytes, *, paths: int = 1, quorum: int = 0, sure: int = -1) -> Lookup:
         self._tally.add("lookups")
         k = self._contacts.table.ksize
         return Lookup(
@@ -144,6 +148,7 @@ class Finder:
             k=k,
             paths=paths,
             quorum=quorum,
+            sure=sure,
             group_of=self._contacts.group_of,
         )
 

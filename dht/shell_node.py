@@ -101,7 +101,7 @@ class Dht:
         self._contacts.banned = self._enforce
         self._nursery: trio.Nursery | None = None
         self._seeds: tuple[Peer, ...] = ()
-        self._published: dict[str, tuple[Callable[[int], bytes], int, float]] = {}
+        self._published: dict[str, tuple[Callable[[int], bytes], int, tuple[float, int]]] = {}
         self._subscriptions = Subscriptions(
             self._finder, self._answers, self._calls, self._contacts, kinds, clock, tally
         )
@@ -219,7 +219,8 @@ class Dht:
 
     def publish(self, kind: str, make: Callable[[int], bytes], every: int) -> None:
         """Have `run` put `make(now)` every `every` seconds, first after that time."""
-        self._published[kind] = (make, every, trio.current_time() + every)
+        due = trio.current_time() + every, self._clock.now() + every
+        self._published[kind] = (make, every, due)
 
     async def locate(self, node_id: bytes) -> tuple[str, ...]:
         """Return where a node may be reached, the surest first; nothing if nobody knows."""
@@ -294,13 +295,16 @@ class Dht:
         return self._standing.lift(name)
 
     def _enforce(self, bans: list[Ban]) -> None:
-        for ban in bans:
-            self.tally.add("bans")
-            self._ban_store.save(ban)
         for peer in self.peers():
-            if self._contacts.barred(peer.node_id, ""):
+            if self._contacts.kept_out(peer):
                 self.table.drop(peer.node_id)
         self._streams.close_barred()
+        for ban in bans:
+            self.tally.add("bans")
+            try:
+                self._ban_store.save(ban)
+            except StorageFault as error:  # it holds until this node ends
+                log.warning("a ban cannot be kept: %s", error)
 
     # ------------------------------------------------------------------ upkeep
 
@@ -319,8 +323,9 @@ class Dht:
         await self._upkeep.keep_warm()
         await self.refresh(older=REFRESH_AFTER)
         for kind, (make, every, due) in list(self._published.items()):
-            if due <= trio.current_time():
-                self._published[kind] = (make, every, trio.current_time() + every)
+            # By either clock: one stands still while the machine sleeps, one may be set back.
+            if due[0] <= trio.current_time() or due[1] <= self._clock.now():
+                self.publish(kind, make, every)
                 await self.put(kind, make(self._clock.now()))
         await self._upkeep.pass_on()
         self._store.save_peers(list(self.table), self._clock.now())

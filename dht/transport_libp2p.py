@@ -139,7 +139,8 @@ class Libp2pStreams:
     def _live(self, peer: bytes, dialled_at: Sequence[str] | None) -> list[Connection]:
         """Return the connections to a peer, or only those that we dialled at some addresses."""
         held = self._connections.get(peer, [])
-        return [c for c in held if dialled_at is None or c.addr in dialled_at]
+        live = [connection for connection in held if not connection.stale]
+        return [c for c in live if dialled_at is None or c.addr in dialled_at]
 
     async def _on_live(
         self, live: list[Connection], protocol: str, limit: int
@@ -149,7 +150,7 @@ class Libp2pStreams:
             try:
                 return await connection.open(protocol, limit)
             except Unreachable:
-                self._forget(connection)  # its watch ends it, unless its peer was only slow
+                connection.stale = True  # its watch ends it, unless its peer was only slow
         return None
 
     async def _dial(self, peer: bytes, addrs: Sequence[str], *, dialled: bool) -> Connection:
@@ -194,7 +195,8 @@ class Libp2pStreams:
 
                 async def resolve(addr: str) -> None:
                     for host in await self._names.hosts(endpoint.parse("addr", addr)[0]):
-                        race.start_soon(dial, addr, host)
+                        if not self._barred(peer, host):
+                            race.start_soon(dial, addr, host)
 
                 for addr in addrs:
                     race.start_soon(self._supervised, "dial", partial(resolve, addr))

@@ -97,6 +97,7 @@ class Connection:
         self.peer = peer
         self.host = host  # the IP address at the other end
         self.addr = addr  # the multiaddr we dialled, empty if the peer dialled us
+        self.stale = False  # it has not answered: no more streams are opened on it
         self._socket = socket
         self._muxed = muxed
         self._nursery: trio.Nursery | None = None

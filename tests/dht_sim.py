@@ -121,7 +121,7 @@ class Node:
             callee = callee if callee.peer.addrs[0] in addrs else None
         self.town.send(Call(self, peer.node_id, callee, method, args, then))
 
-    def lookup(self, target, *, quorum=0, paths=None):
+    def lookup(self, target, *, quorum=0, paths=None, sure=-1):
         paths = paths or self.town.paths
         return Lookup(
             target,
@@ -130,6 +130,7 @@ class Node:
             k=self.town.k,
             paths=paths,
             quorum=quorum,
+            sure=sure,
             group_of=self.town.group_of,
         )
 
@@ -147,7 +148,7 @@ class Node:
         """Store a record at the k nodes closest to its key."""
         near = reach(self.peer.node_id, self.table.closest(dht_id(self.peer.node_id)), self.town.k)
         own = self.place ^ int.from_bytes(record.key, "big")
-        core = Placement(self.lookup(record.key), near, own, held=True)
+        core = Placement(self.lookup(record.key, sure=near), near, own, held=True)
         job = Job(self, core, FIND, (record.key, record), then)
         return job.go()
 

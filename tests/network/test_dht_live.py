@@ -16,7 +16,7 @@ from dht_kit import (
     validate_note,
 )
 
-from dht import rpc, shell_listen
+from dht import address, rpc, shell_listen
 from dht.digest import fingerprint
 from dht.keys import distance
 from dht.records import Bounds
@@ -25,7 +25,7 @@ from dht.rtt import HARD_MAX
 from dht.store_records import Kept
 from dht.transport_libp2p import open_streams
 from p2pnode.base import wire
-from p2pnode.base.errors import Unreachable
+from p2pnode.base.errors import StorageFault, Unreachable
 from p2pnode.base.identity import Identity, dht_id
 from p2pnode.base.store import Database
 
@@ -405,3 +405,59 @@ async def test_a_peer_banned_by_hand_is_cut_off_and_asked_nothing():
         with pytest.raises(Unreachable, match="banned"):
             await a.dht._contacts.call(b.peer, rpc.PING, ())
         assert c.id in put.holders
+
+
+async def test_a_banned_network_is_neither_asked_nor_answered():
+    async with town() as build:
+        a, b, _ = await hood(build, 3)
+        a.dht.ban("127.0.0.0/8", "a flood", 60)
+        assert a.dht.peers() == ()
+        with pytest.raises(Unreachable):
+            await a.dht._contacts.call(b.peer, rpc.PING, ())
+        with pytest.raises(Unreachable):  # nor by the transport, for a trade
+            await a.streams.open(b.id, b.streams.addrs(), NETWORK.protocol("dht"), limit=9999)
+        assert (await a.dht.put(NOTE, note(identity("o"), "m"))).acked == 0
+        a.dht.lift("127.0.0.0/8")
+        assert await a.dht.meet([b.peer]) == 1
+
+
+async def test_a_ban_that_the_disk_refuses_still_holds_and_ends_nothing(monkeypatch):
+    async def rubbish(channel):
+        while True:
+            asked = rpc.decode(await channel.receive())
+            if asked.method == rpc.PING:
+                await channel.send(wire.pack([1, asked.id, 0, 0, 0]))  # no frame of ours
+            else:
+                await channel.send(rpc.encode(Answer(asked.id, ())))
+
+    async with town() as build, build.liar("liar", rubbish) as (_, liar):
+        node, friend = await build.node("a"), await build.node("b")
+        full = StorageFault("the disk is full")
+        refused = []
+
+        def refuse(ban):
+            refused.append(ban)
+            raise full
+
+        monkeypatch.setattr(node.dht._ban_store, "save", refuse)
+        for _ in range(5):
+            await node.dht._contacts.ping(liar)
+        assert refused
+        assert [ban.subject for ban in node.dht.bans()] == [liar.node_id.hex()]
+        assert await node.dht.meet([friend.peer]) == 1
+
+
+async def test_what_is_due_is_put_after_the_machine_has_slept_or_nobody_was_there():
+    clock = Clock()
+    async with town() as build:
+        node = await build.node("a", clock=clock)
+        alone = await node.dht.announce()
+        assert (alone.acked, alone.holders) == (0, (node.id,))  # so that it is tried again
+        friend = await build.node("b", clock=clock)
+        await node.dht.meet([friend.peer])
+        assert (await node.dht.announce()).acked == 2
+        key = address.address_key(NETWORK, node.id)
+        clock.seconds += 30 * 3600  # the monotonic clock has stood still
+        assert friend.dht.stored(address.KIND, key) == ()
+        await node.dht._maintain_once()
+        await until(lambda: friend.dht.stored(address.KIND, key))
