@@ -3,20 +3,24 @@
 Records are passed on twice: to a newcomer who is one of the k closest to their key, by the
 nearest of those who had them; and from time to time among the k closest, each comparing what
 it holds with three of the others (`dht.digest`) and moving only what is missing, both ways.
+Who is one of them no more gives what they lack and fetches nothing: what he has will expire.
 A key that others have stored to lately is left to them (Kademlia, section 2.5).
 """
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Final
 
 import trio
 
 from dht import digest, rpc
 from dht.endpoint import Peer
+from dht.holdings import Where
 from dht.keys import distance
-from dht.records import Kinds, Record
+from dht.records import Kinds, Record, better
 from dht.shell_answers import Answers
 from dht.shell_contacts import Contacts
 from dht.shell_find import Finder
@@ -24,7 +28,7 @@ from dht.shell_rpc import Calls
 from dht.standing import is_lie
 from dht.store_records import Kept, RecordStore
 from dht.tally import Tally
-from p2pnode.base.errors import InvalidRecord, PeerFault, Unreachable
+from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, Unreachable
 from p2pnode.base.identity import dht_id
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness
@@ -33,17 +37,20 @@ log = logging.getLogger(__name__)
 
 KEEP_WARM_AFTER: Final = 60.0  # seconds of silence before a close contact is asked again
 PASS_ON_EVERY: Final = 3600.0  # seconds between two comparisons of a key
-KEYS_A_ROUND: Final = 64  # keys compared at a time
+ROUND_EVERY: Final = 60.0  # seconds between two rounds of comparisons, or longer
+KEYS_A_ROUND: Final = 64  # keys compared at a time, or as many more as `PASS_ON_EVERY` asks for
+MAX_KEYS_A_ROUND: Final = 256  # at the most: 15,360 keys an hour, each some 70 ms of a core
+KEYS_A_STEP: Final = 256  # looked at before others get their turn
 PARTNERS: Final = 3  # holders that one is compared with
 MAX_RANGES: Final = 64  # that differ, followed up in one comparison
 MAX_PAGES: Final = 256  # read of one range
 MAX_HANDED: Final = 512  # records given to one newcomer at a time
 MAX_NEWCOMERS: Final = 64  # that wait for their records
+TURNS_TO_TELL: Final = 8  # of other tasks for each record read: to push one takes about four
 COMPARE_DEADLINE: Final = 30.0  # seconds; one that answers ever so slowly holds up nobody
 ROUND_DEADLINE: Final = 120.0  # of all comparisons at a time; what is left is due the next time
 HAND_DEADLINE: Final = 60.0  # of the records given to one newcomer
-
-Where = tuple[str, bytes]  # kind, key
+MAX_REFUSALS: Final = 3  # in a row: the peer has no room
 
 
 class Upkeep:
@@ -67,6 +74,7 @@ class Upkeep:
         self._kinds, self._store, self._clock = kinds, store, clock
         self._random, self._tally = randomness, tally
         self._due: dict[Where, float] = {}
+        self._round_at: float | None = None  # when the last round began
         self._put_off: set[Where] = set()  # once each: else one store an hour would stop it
         self._into, self._newcomers = trio.open_memory_channel[Peer](MAX_NEWCOMERS)
 
@@ -90,20 +98,21 @@ class Upkeep:
     async def hand_over(self) -> None:
         """Give newcomers their records, one newcomer at a time, until cancelled."""
         async for peer in self._newcomers:
-            with trio.move_on_after(HAND_DEADLINE):
+            try:
                 await self._hand_to(peer)
+            except NodeError as error:  # a stranger and our failing disk do not end the node
+                log.warning("no records for %s: %s", peer.node_id.hex()[:16], error)
 
     async def _hand_to(self, peer: Peer) -> None:
-        given = 0
-        try:
-            for where in await self._theirs(peer):
-                for record in self._store.all_of(*where, self._clock.now()):
-                    if given >= MAX_HANDED or not await self._give(peer, record):
-                        break
-                    given += 1
-        finally:
-            if given:
-                self._tally.add("records_handed_over", given)
+        with trio.move_on_after(HAND_DEADLINE):
+            keys, now = await self._theirs(peer), self._clock.now()
+            records = (record for where in keys for record in self._store.all_of(*where, now))
+            try:
+                await self._give_all(peer, islice(records, MAX_HANDED), "records_handed_over")
+            except (Unreachable, PeerFault) as error:
+                log.debug("no more for %s: %s", peer.node_id.hex()[:16], error)
+            except InvalidRecord:
+                await self._contacts.lied(peer.node_id)
 
     async def _theirs(self, peer: Peer) -> list[Where]:
         """Return the keys of which a newcomer is one of the k closest and we the nearest other."""
@@ -113,7 +122,7 @@ class Upkeep:
         far = around[-1] // 4 if len(around) == table.ksize else 1 << 256
         found = []
         for number, (kind, key) in enumerate(self._store.held_keys()):
-            if number % KEYS_A_ROUND == 0:
+            if number % KEYS_A_STEP == 0:
                 await trio.lowlevel.checkpoint()
             theirs, ours = distance(place, key), distance(own, key)
             if ours > far or not self._kinds.bounds(kind).passed_on:
@@ -128,10 +137,14 @@ class Upkeep:
     # ------------------------------------------------------------------ comparisons
 
     async def pass_on(self) -> None:
-        """Compare the keys that are due with other holders; at most `KEYS_A_ROUND` of them."""
-        now = trio.current_time()
-        held = (w for w in self._store.held_keys() if self._kinds.bounds(w[0]).passed_on)
-        self._due = {w: self._due.get(w) or now + self._soon() for w in held}
+        """Compare keys that are due with other holders: the longest due, a round's share."""
+        now, known = trio.current_time(), {}
+        for number, where in enumerate(self._store.held_keys()):
+            if number % KEYS_A_STEP == 0:
+                await trio.lowlevel.checkpoint()
+            if self._kinds.bounds(where[0]).passed_on:
+                known[where] = self._due.get(where) or now + self._soon()
+        self._due = known
         self._put_off &= self._due.keys()
         for where, at in self._answers.touched.items():
             if where in self._due and where not in self._put_off:
@@ -140,18 +153,27 @@ class Upkeep:
         self._answers.touched.clear()
         due = sorted((w for w, at in self._due.items() if at <= now), key=lambda w: self._due[w])
         with trio.move_on_after(ROUND_DEADLINE):
-            for where in due[:KEYS_A_ROUND]:
+            for where in due[: self._share(now)]:
                 self._due[where] = now + PASS_ON_EVERY
                 self._put_off.discard(where)
                 await self._compare_with_some(where)
 
+    def _share(self, now: float) -> int:
+        """Return how many keys to compare now, so that each has its turn in `PASS_ON_EVERY`."""
+        since = ROUND_EVERY if self._round_at is None else max(ROUND_EVERY, now - self._round_at)
+        self._round_at = now
+        share = math.ceil(len(self._due) * since / PASS_ON_EVERY)
+        return min(max(KEYS_A_ROUND, share), MAX_KEYS_A_ROUND)
+
     async def _compare_with_some(self, where: Where) -> None:
-        nodes = await self._finder.nodes(where[1])
-        partners = self._some(nodes[: self._contacts.table.ksize])
+        nodes, k = await self._finder.nodes(where[1]), self._contacts.table.ksize
+        partners, ours = self._some(nodes[:k]), distance(dht_id(self._own), where[1])
+        # Whoever fetched what others are to hold would have every key in the end.
+        away = len(nodes) >= k and ours > distance(dht_id(nodes[k - 1].node_id), where[1])
         for peer in partners:
             try:
                 with trio.move_on_after(COMPARE_DEADLINE) as comparing:
-                    await self.compare(peer, where)
+                    await self.compare(peer, where, give_only=away)
                 if comparing.cancelled_caught:
                     self._tally.add("comparisons_late")
             except (Unreachable, PeerFault) as error:
@@ -159,8 +181,11 @@ class Upkeep:
             except InvalidRecord:
                 await self._contacts.lied(peer.node_id)
 
-    async def compare(self, peer: Peer, where: Where) -> None:
-        """Make a peer and us hold the same under a key. Raises Unreachable and the like."""
+    async def compare(self, peer: Peer, where: Where, *, give_only: bool = False) -> None:
+        """Make a peer and us hold the same under a key, or it what we hold with `give_only`.
+
+        Ends early if the peer has no room. Raises Unreachable, PeerFault, InvalidRecord.
+        """
         self._tally.add("comparisons")
         ranges: list[tuple[bytes, bytes]] = [(b"", b"")]
         for _ in range(MAX_RANGES):
@@ -172,24 +197,33 @@ class Upkeep:
             items = self._store.items(*where, self._clock.now())
             for start, end, count in digest.differing(items, low, parts):
                 ours = sum(digest.between(at, start, end) for at, _ in items)
+                if give_only and not ours:
+                    continue
                 few = max(count, ours) <= digest.FEW or not min(count, ours)
                 if not few and (start, end) != (low, high):
                     ranges.append((start, end))
-                else:
-                    await self._level(peer, where, start, end)
+                elif not await self._level(peer, where, start, end, fetch=not give_only):
+                    return
 
-    async def _level(self, peer: Peer, where: Where, low: bytes, high: bytes) -> None:
-        """Read a range of the peer's, and give it what it lacks there."""
-        theirs = await self._read(peer, where, low, high)
+    async def _level(
+        self, peer: Peer, where: Where, low: bytes, high: bytes, *, fetch: bool
+    ) -> bool:
+        """Read a range of the peer's and give it what it lacks there; False if it has no room."""
+        theirs = await self._read(peer, where, low, high, fetch=fetch)
+        lacking = []
         for record in self._store.all_of(*where, self._clock.now()):
             at = record.owner + record.id
-            lacks = digest.between(at, low, high) and theirs.get(at) != record.raw
-            if lacks and not await self._give(peer, record):
-                return
+            if digest.between(at, low, high):
+                held = theirs.get(at)
+                if held is None or (held.raw != record.raw and better(held, record) is record):
+                    lacking.append(record)
+        return await self._give_all(peer, lacking, "records_given")
 
-    async def _read(self, peer: Peer, where: Where, low: bytes, high: bytes) -> dict[bytes, bytes]:
-        """Return, by place, what a peer holds in a range, and keep what is new to us."""
-        theirs: dict[bytes, bytes] = {}
+    async def _read(
+        self, peer: Peer, where: Where, low: bytes, high: bytes, *, fetch: bool
+    ) -> dict[bytes, Record]:
+        """Return, by place, what a peer holds in a range; `fetch` keeps what is new to us."""
+        theirs: dict[bytes, Record] = {}
         cursor = low[:-1]  # sorts before `low`, and not much before it
         for _ in range(MAX_PAGES):
             told = await self._contacts.call(peer, rpc.FIND_VALUE, (*where, cursor))
@@ -205,27 +239,39 @@ class Upkeep:
                 if high and at >= high:
                     return theirs
                 if at >= low:
-                    theirs[at] = raw
-                    if self._answers.keep(record) is Kept.NEW:
+                    theirs[at] = record
+                    if fetch and self._answers.keep(record) is Kept.NEW:
                         self._tally.add("records_fetched")
+                    for _ in range(TURNS_TO_TELL):  # or a page overflows who listens to us
+                        await trio.lowlevel.checkpoint()
             if page.cursor <= cursor:
                 break  # the last page, or one that leads back
             cursor = page.cursor
         return theirs
 
+    async def _give_all(self, peer: Peer, records: Iterable[Record], event: str) -> bool:
+        """Store at a peer and count what it holds then; False if it refuses three in a row."""
+        refused = 0
+        for record in records:
+            if await self._give(peer, record):
+                self._tally.add(event)
+                refused = 0
+            else:
+                refused += 1
+            if refused >= MAX_REFUSALS:
+                return False
+        return True
+
     async def _give(self, peer: Peer, record: Record) -> bool:
-        """Store at a peer; tell whether it takes such records."""
+        """Store at a peer; tell whether it holds the record now."""
         args = (record.kind, record.key, record.raw)
         try:
-            rpc.stored_in(await self._contacts.call(peer, rpc.STORE, args), self._network)
-        except (Unreachable, PeerFault) as error:
+            told = await self._contacts.call(peer, rpc.STORE, args)
+        except PeerFault as error:
             log.debug("%s does not take a record: %s", peer.node_id.hex()[:16], error)
             return False
-        except InvalidRecord:
-            await self._contacts.lied(peer.node_id)
-            return False
-        self._tally.add("records_given")
-        return True
+        held, _ = rpc.stored_in(told, self._network)
+        return held
 
     def _soon(self) -> float:
         """Return a random part of the interval, so that holders do not act at once."""
