@@ -177,6 +177,10 @@ class Table(RoutingTable):  # type: ignore[misc]
         found = self.buckets[self.get_bucket_for(node)].nodes.get(node.id)
         return peer_of(found).addrs if found else ()
 
+    def touch(self, place: int) -> None:
+        """Note that a place, such as a range's low end, is looked up: be its bucket empty."""
+        next(b for b in self.buckets if place <= b.range[1]).touch_last_updated()
+
     def lonely(self, older: float = REFRESH_AFTER) -> list[tuple[int, int]]:
         """Return the ranges of buckets without news for `older` seconds."""
         before = self.monotonic() - older

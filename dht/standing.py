@@ -159,11 +159,14 @@ class Standing:
         return Ban(subject, why, now, now + seconds)
 
     def _set(self, ban: Ban) -> Ban:
+        """Put a ban in force; `BanStore.save` forgets the same ones in the file."""
+        for old in [b.subject for b in self._bans.values() if b.until <= ban.since - LONGEST_BAN]:
+            self._drop(old)
         self._bans[ban.subject] = ban
         if network := _network(ban.subject):
             self._networks.setdefault((network.version, network.prefixlen), set()).add(network)
         if len(self._bans) > MAX_BANS:
-            self._drop(min(self._bans.values(), key=lambda b: (b.by_hand, b.until)).subject)
+            self._drop(min(self._bans.values(), key=lambda b: _worth(b, ban.since)).subject)
         return ban
 
     def _drop(self, subject: str) -> Ban | None:
@@ -173,6 +176,11 @@ class Standing:
             if not self._networks.get(size):
                 self._networks.pop(size, None)
         return self._bans.pop(subject, None)
+
+
+def _worth(ban: Ban, now: int) -> tuple[bool, int, int, str]:
+    """Return what to order bans by: the least worth keeping is first."""
+    return ban.by_hand and ban.until > now, ban.until, ban.since, ban.subject
 
 
 def _network(subject: str) -> IPNetwork | None:

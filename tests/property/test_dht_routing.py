@@ -104,6 +104,23 @@ def test_a_bucket_without_news_is_lonely_by_the_clock_it_was_given():
     assert table.lonely(11) == []
 
 
+def test_a_bucket_that_was_looked_up_waits_its_hour_though_nobody_lives_in_it():
+    now = Monotonic()
+    table = table_of(2, range(20), now)
+    for peer in list(table):
+        table.drop(peer.node_id)
+    now.seconds = 3600.0
+    ranges = table.lonely()
+    assert len(ranges) == len(table.buckets) > 2
+    for number, (low, high) in enumerate(ranges):
+        table.touch(low if number % 2 else high)
+        assert table.lonely() == ranges[number + 1 :]
+    now.seconds = 7199.0
+    assert table.lonely() == []
+    now.seconds = 7200.0
+    assert table.lonely() == ranges
+
+
 def test_an_id_at_the_very_edge_of_a_bucket_belongs_to_it():
     table = table_of(2, range(20))
     for index, bucket in enumerate(table.buckets):
