@@ -5,8 +5,10 @@ neither a put nor upkeep nor a scrape of the metrics walks the table.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
+Name = TypeVar("Name", bound=Hashable)
 Where = tuple[str, bytes]  # kind, key
 
 
@@ -25,10 +27,8 @@ class Holdings:
     def add(self, changes: Mapping[Where, int]) -> None:
         """Take in by how much the number of records under each key has grown or fallen."""
         for where, number in changes.items():
-            for counter, name in ((self._keys, where), (self._kinds, where[0])):
-                counter[name] += number
-                if not counter[name]:
-                    del counter[name]
+            _add(self._keys, where, number)
+            _add(self._kinds, where[0], number)
             self._all += number
 
     def under(self, where: Where) -> int:
@@ -46,3 +46,9 @@ class Holdings:
     def kinds(self) -> dict[str, int]:
         """Return how many records are held of each kind."""
         return dict(self._kinds)
+
+
+def _add(counter: Counter[Name], name: Name, number: int) -> None:
+    counter[name] += number
+    if not counter[name]:
+        del counter[name]

@@ -108,7 +108,7 @@ class Upkeep:
             keys, now = await self._theirs(peer), self._clock.now()
             records = (record for where in keys for record in self._store.all_of(*where, now))
             try:
-                await self._give_all(peer, islice(records, MAX_HANDED), "records_handed_over")
+                await self._give_all(peer, islice(records, MAX_HANDED), handed=True)
             except (Unreachable, PeerFault) as error:
                 log.debug("no more for %s: %s", peer.node_id.hex()[:16], error)
             except InvalidRecord:
@@ -217,7 +217,7 @@ class Upkeep:
                 held = theirs.get(at)
                 if held is None or (held.raw != record.raw and better(held, record) is record):
                     lacking.append(record)
-        return await self._give_all(peer, lacking, "records_given")
+        return await self._give_all(peer, lacking, handed=False)
 
     async def _read(
         self, peer: Peer, where: Where, low: bytes, high: bytes, *, fetch: bool
@@ -249,12 +249,12 @@ class Upkeep:
             cursor = page.cursor
         return theirs
 
-    async def _give_all(self, peer: Peer, records: Iterable[Record], event: str) -> bool:
+    async def _give_all(self, peer: Peer, records: Iterable[Record], *, handed: bool) -> bool:
         """Store at a peer and count what it holds then; False if it refuses three in a row."""
         refused = 0
         for record in records:
             if await self._give(peer, record):
-                self._tally.add(event)
+                self._tally.add("records_handed_over" if handed else "records_given")
                 refused = 0
             else:
                 refused += 1
