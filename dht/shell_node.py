@@ -162,6 +162,7 @@ class Dht:
     async def refresh(self, older: float = 0.0) -> None:
         """Look up a random id in each bucket without news for `older` seconds."""
         for low, high in self.table.lonely(older):
+            self.table.touch(low)
             number = low + int.from_bytes(self._random.bytes(32), "big") % (high - low + 1)
             await self.find_nodes(number.to_bytes(KEY_BYTES, "big"))
 

@@ -122,6 +122,16 @@ async def town():
         nursery.cancel_scope.cancel()
 
 
+async def hood(build, count, *, k=20):
+    """Start nodes that all know each other."""
+    nodes = [await build.node(f"n{i}", k=k) for i in range(count)]
+    for node in nodes[1:]:
+        await node.dht.join([nodes[0].peer])
+    for node in nodes:
+        await node.dht.refresh()
+    return nodes
+
+
 async def until(condition, seconds=10):
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - the condition is another node's

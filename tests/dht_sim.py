@@ -159,6 +159,7 @@ class Node:
         def step(_=None):
             if ranges:
                 low, high = ranges.pop()
+                self.table.touch(low)
                 number = low + self.town.random.getrandbits(256) % (high - low + 1)
                 self.find(number.to_bytes(32, "big"), step)
             elif then:

@@ -14,13 +14,13 @@ from benchmarks.peers import measure
 JOIN_AT_ONCE = 10
 
 
-class Kademlia:
+class Kademlia(measure.Datagrams):
     news = "has no push"
     at_once = 15  # each waits seconds for the dead; the CPU is idle meanwhile
 
     def __init__(self, servers, ports, state):
-        self.callers, self.doomed = measure.fates()
-        self.servers, self.ports, self.state = servers, ports, state
+        super().__init__(ports, state)
+        self.servers = servers
 
     async def put(self, node, value):
         key = hashlib.sha256(value).hexdigest()
@@ -36,22 +36,12 @@ class Kademlia:
             got = None
         return time.perf_counter() - start, got == value
 
-    async def kill(self):
-        for node in self.doomed:
-            self.state.silence(self.ports[node])
-
-    def silenced(self):
-        return self.state.swallowed()
-
     async def all(self, jobs):
         return await asyncio.gather(*jobs)
 
     async def holders(self, key):
         held = digest(key)
         return {node for node in self.callers if self.servers[node].storage.get(held) is not None}
-
-    async def spent(self):
-        return self.state.spent()
 
 
 async def main():

@@ -36,13 +36,13 @@ def address(number, ports):
     return f"127.0.1.{1 + number}", ports[number]
 
 
-class Libtorrent:
+class Libtorrent(measure.Datagrams):
     news = "has no push"
     at_once = 1
 
     def __init__(self, sessions, ports, state):
-        self.callers, self.doomed = measure.fates()
-        self.sessions, self.ports, self.state = sessions, ports, state
+        super().__init__(ports, state)
+        self.sessions = sessions
 
     def alert(self, session, kind, seconds):
         """Return the next alert of a kind, or None when time is up."""
@@ -69,22 +69,6 @@ class Libtorrent:
         session.dht_get_immutable_item(key)
         got = self.alert(session, libtorrent.dht_immutable_item_alert, measure.GET_LIMIT_S)
         return time.perf_counter() - start, bool(got and got.target == key)
-
-    async def kill(self):
-        for node in self.doomed:
-            self.state.silence(self.ports[node])
-
-    def silenced(self):
-        return self.state.swallowed()
-
-    async def all(self, jobs):
-        return [await job for job in jobs]
-
-    async def holders(self, key):
-        return set()
-
-    async def spent(self):
-        return self.state.spent()
 
 
 async def main():

@@ -136,6 +136,35 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class Datagrams:
+    """What the systems over UDP share: the shim silences their ports and counts for them."""
+
+    def __init__(self, ports, state):
+        self.callers, self.doomed = fates()
+        self.ports, self.state = ports, state
+
+    async def kill(self):
+        """Let the datagrams of the doomed vanish."""
+        for node in self.doomed:
+            self.state.silence(self.ports[node])
+
+    def silenced(self):
+        """Return how many datagrams have vanished."""
+        return self.state.swallowed()
+
+    async def all(self, jobs):
+        """Run jobs one after the other: the library blocks the thread."""
+        return [await job for job in jobs]
+
+    async def holders(self, key):
+        """Return the callers that hold a key, where that can be told."""
+        return set()
+
+    async def spent(self):
+        """Return what the shim counted."""
+        return self.state.spent()
+
+
 class Measurement:
     """Runs one system through the course and prints what it found."""
 

@@ -18,13 +18,13 @@ NEWS_LIMIT_S = 10.0
 REST_LIMIT_S = 0.2
 
 
-class OpenDht:
+class OpenDht(measure.Datagrams):
     news = None
     at_once = 1
 
     def __init__(self, runners, ports, state):
-        self.callers, self.doomed = measure.fates()
-        self.runners, self.ports, self.state = runners, ports, state
+        super().__init__(ports, state)
+        self.runners = runners
 
     async def put(self, node, value):
         key = opendht.InfoHash.get(hashlib.sha256(value).hexdigest())
@@ -77,22 +77,6 @@ class OpenDht:
         heard.wait(NEWS_LIMIT_S)
         self.runners[listener].cancelListen(token)
         return at[0] - start if at else None
-
-    async def kill(self):
-        for node in self.doomed:
-            self.state.silence(self.ports[node])
-
-    def silenced(self):
-        return self.state.swallowed()
-
-    async def all(self, jobs):
-        return [await job for job in jobs]
-
-    async def holders(self, key):
-        return set()
-
-    async def spent(self):
-        return self.state.spent()
 
 
 async def main():

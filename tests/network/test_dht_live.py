@@ -8,6 +8,7 @@ from dht_kit import (
     NOTE,
     NOW,
     Clock,
+    hood,
     identity,
     note,
     note_key,
@@ -30,16 +31,6 @@ from p2pnode.base.identity import Identity, dht_id
 from p2pnode.base.store import Database
 
 KEY = note_key("m")
-
-
-async def hood(build, count, *, k=20):
-    """Start nodes that all know each other."""
-    nodes = [await build.node(f"n{i}", k=k) for i in range(count)]
-    for node in nodes[1:]:
-        await node.dht.join([nodes[0].peer])
-    for node in nodes:
-        await node.dht.refresh()
-    return nodes
 
 
 async def make_due(node):

@@ -4,7 +4,19 @@ import itertools
 
 import trio
 import trio.testing
-from dht_kit import NETWORK, NOTE, NOW, Clock, Randomness, identity, note, note_key, town, until
+from dht_kit import (
+    NETWORK,
+    NOTE,
+    NOW,
+    Clock,
+    Randomness,
+    hood,
+    identity,
+    note,
+    note_key,
+    town,
+    until,
+)
 
 from dht import rpc, shell_serve, shell_upkeep, standing
 from dht.keys import distance
@@ -19,16 +31,6 @@ from p2pnode.base.store import Database
 
 KEY = note_key("m")
 WHERE = (NOTE, KEY)
-
-
-async def hood(build, count, *, k=20):
-    """Start nodes that all know each other."""
-    nodes = [await build.node(f"n{i}", k=k) for i in range(count)]
-    for node in nodes[1:]:
-        await node.dht.join([nodes[0].peer])
-    for node in nodes:
-        await node.dht.refresh()
-    return nodes
 
 
 async def pair(build):
