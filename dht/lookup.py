@@ -88,7 +88,7 @@ class Lookup:
 
     @property
     def converged(self) -> bool:
-        """Tell whether the nearest known of every path have answered."""
+        """Tell whether the nearest known of every path have answered, in haste most of them."""
         return all(path.near for path in self._paths)
 
     @property

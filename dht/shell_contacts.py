@@ -74,11 +74,11 @@ class Contacts:
 
         Raises Unreachable, or PeerFault with the peer's refusal.
         """
-        if self.kept_out(peer):
-            raise Unreachable("the peer is banned")
         known = self.table.addrs_of(peer.node_id)
         if known and known != peer.addrs:
             peer = merge_peers([Peer(peer.node_id, known), peer])[0]
+        if self.kept_out(peer):
+            raise Unreachable("the peer is banned")
         try:
             result = await self._calls.call(peer, method, args, dialled=dialled)
         except Full:

@@ -68,6 +68,7 @@ class Subscription:
         self._asked: set[bytes] = set()  # who may tell us
         self._holders: dict[bytes, float] = {}  # who has granted it -> until when
         self._read_at = -math.inf
+        self._full: set[bytes] = set()  # who has had no room to tell us, since then
         self._barren: set[bytes] = set()  # who differed and had nothing for us, since then
         self._lost = trio.Event()
         self._closing = False
@@ -95,6 +96,9 @@ class Subscription:
                 await self._listen()
         finally:
             self._closing = True
+            for reader in self._readers:
+                reader.close()
+            self.ready.set()  # nobody waits for what does not come any more
             with trio.move_on_after(1) as leaving:
                 leaving.shield = True
                 await self._leave()
@@ -155,8 +159,9 @@ class Subscription:
     async def _renew(self) -> None:
         """Listen at the k closest first, then read what was missed before."""
         await self._listen_at(self._nodes or self._contacts.table.closest(self.where[1]))
-        stale = self._read_at + READ_EVERY < trio.current_time()
-        if not stale and len(self._holders) >= len(self._nodes):
+        now = trio.current_time()
+        told = all(self._holders.get(p.node_id, 0) > now for p in self._nodes if self._has_room(p))
+        if told and now <= self._read_at + READ_EVERY:
             await self._catch_up()
             return
         try:
@@ -167,8 +172,12 @@ class Subscription:
         self.take(tuple(record.raw for record in found.records))
         self._nodes = [p for p in found.closest if p.node_id != self._calls.own]
         self._read_at = trio.current_time()
+        self._full.clear()
         self._barren.clear()
         await self._listen_at(self._nodes)
+
+    def _has_room(self, peer: Peer) -> bool:
+        return peer.node_id not in self._full
 
     async def _listen_at(self, nodes: list[Peer]) -> None:
         due = trio.current_time() + GRANT / 2 + MARGIN  # before the next round is over
@@ -188,6 +197,10 @@ class Subscription:
             return
         if granted:
             self._holders[peer.node_id] = trio.current_time() + granted
+            self._full.discard(peer.node_id)
+        else:
+            self._holders.pop(peer.node_id, None)
+            self._full.add(peer.node_id)
 
     def _ended(self, node_id: bytes) -> None:
         if self._holders.pop(node_id, None) is not None and not self._closing:
@@ -199,6 +212,7 @@ class Subscription:
         now = self._clock.now()
         seen = [r for r in self._seen.values() if r.expires_at > now]
         ours: list[Item] = sorted((r.owner + r.id, hashlib.sha256(r.raw).digest()) for r in seen)
+        before, vain = self._told, set[bytes]()
 
         async def compare(peer: Peer) -> None:
             try:
@@ -206,7 +220,7 @@ class Subscription:
                 parts = digest.parts_in(told, b"", b"")
                 for low, high, count in digest.differing(ours, b"", parts):
                     if count and not await self._read(peer, low, high):
-                        self._barren.add(peer.node_id)
+                        vain.add(peer.node_id)
             except (Unreachable, PeerFault):
                 return
             except InvalidRecord:
@@ -216,6 +230,8 @@ class Subscription:
             for peer in self._nodes:
                 if peer.node_id not in self._barren:
                     nursery.start_soon(compare, peer)
+        if self._told == before:  # else they may have had what another was faster to give
+            self._barren |= vain
 
     async def _read(self, peer: Peer, low: bytes, high: bytes) -> int:
         """Take what a peer holds in a range; return how much of it was new."""
@@ -272,6 +288,7 @@ class Subscriptions:
         subscription = self._live.get(where)
         if subscription is None:
             subscription = self._live[where] = Subscription(where, *self._rooms)
+            self._answers.own[where] = subscription.take
             self._finder.nursery.start_soon(self._run, subscription)
         with subscription.read() as records:
             try:
@@ -281,11 +298,11 @@ class Subscriptions:
                 records.close()
                 if subscription.unread:
                     self._end(subscription)
-                    self._leaving[where] = subscription
+                    if not subscription.left.is_set():
+                        self._leaving[where] = subscription
                     subscription.over.cancel()
 
     async def _run(self, subscription: Subscription) -> None:
-        self._answers.own[subscription.where] = subscription.take
         try:
             await subscription.run()
         finally:

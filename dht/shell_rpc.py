@@ -122,7 +122,14 @@ class Calls:
         """Have a peer push no more of a key to `take`. Raises Unreachable, PeerFault."""
         if link := self.link_of(node_id):
             link.forget(link.heard_by(take))
-            await self._ask(node_id, link, rpc.LISTEN, (kind, key, 0))
+            done = False
+            try:
+                await self._ask(node_id, link, rpc.LISTEN, (kind, key, 0))
+                done = True
+            finally:
+                if not done:  # else it may go on telling us, which we would hold against it
+                    with trio.CancelScope(shield=True):
+                        await self.drop(node_id, link)
 
     async def drop(self, node_id: bytes, link: Link | None = None) -> None:
         """Close our stream to a peer, or this one of them."""

@@ -97,7 +97,7 @@ class ArbiterService:
                 record.wire(),
                 holders,
             )
-        self._put_at = self._world.clock.now()
+        self._put_at = self._world.clock.now() if holders else 0  # nobody there: soon again
 
     async def run(self) -> None:
         """Renew and re-put the record for as long as we are an arbiter."""

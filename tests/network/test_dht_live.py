@@ -1,5 +1,9 @@
 """Changes are pushed to whoever listens, records move to where they belong, bans hold."""
 
+import hashlib
+import math
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
@@ -26,7 +30,7 @@ from dht.rtt import HARD_MAX
 from dht.store_records import Kept
 from dht.transport_libp2p import open_streams
 from p2pnode.base import wire
-from p2pnode.base.errors import StorageFault, Unreachable
+from p2pnode.base.errors import LocalFault, StorageFault, Unreachable
 from p2pnode.base.identity import Identity, dht_id
 from p2pnode.base.store import Database
 
@@ -186,6 +190,72 @@ async def test_a_listen_that_is_given_up_leaves_nothing_behind():
         assert given_up
         await until(lambda: reader.dht.view()["subscriptions"] == 0)
         await until(lambda: not any(n.dht.view()["listens"] for n in holders))
+        assert reader.dht._answers.own == {}
+
+
+async def test_a_reader_sees_the_end_when_the_node_stops_and_nobody_listens_there_again():
+    async with town() as build:
+        nodes = await hood(build, 3)
+        async with nodes[0].dht.listen(NOTE, KEY) as news:
+            await nodes[0].kill()
+            with trio.fail_after(5):
+                assert [record async for record in news] == []
+        with trio.fail_after(5), pytest.raises(LocalFault):
+            async with nodes[0].dht.listen(NOTE, KEY):
+                raise AssertionError("nothing can be heard here")
+
+
+async def test_a_lost_holder_is_replaced_though_others_are_still_listened_at(monkeypatch):
+    monkeypatch.setattr(shell_listen, "AGAIN_AFTER", 0.05)
+    async with town() as build:
+        nodes = await hood(build, 9, k=3)
+        *closest, _, _, _, _, _, far = nearest_first(nodes)
+        async with far.dht.listen(NOTE, KEY):
+            (subscription,) = far.dht._subscriptions._live.values()
+            extra = next(n for n in nodes if n not in closest and n is not far)
+            subscription._holders |= {extra.id: math.inf, identity("x").node_id: math.inf}
+            lost = next(n for n in closest if n.id in subscription._holders)
+            await lost.kill()
+            await until(lambda: far.dht.tally.counts["listens_lost"])
+            await until(lambda: lost.id not in {p.node_id for p in subscription._nodes})
+            told = {p.node_id for p in subscription._nodes}
+            await until(lambda: told <= set(subscription._holders))
+
+
+@pytest.mark.parametrize("quick", [0, 1])
+async def test_who_was_slower_with_the_same_record_is_read_again_the_next_time(quick):
+    """Two holders have what was missed; whoever answers later is not thought barren for it."""
+    held, read = [[], []], [0, 0]
+
+    async def hold(channel, number):
+        while True:
+            asked = rpc.decode(await channel.receive())
+            raws = tuple(held[number])
+            if asked.method == rpc.DIGEST and number != quick:
+                await trio.sleep(0.1)  # the fault: the other one has told it all by then
+            parts = ((b"", len(raws), fingerprint(hashlib.sha256(r).digest() for r in raws)),)
+            results = {rpc.LISTEN: (600,), rpc.FIND_VALUE: ((), raws, b""), rpc.DIGEST: parts}
+            read[number] += asked.method == rpc.FIND_VALUE
+            await channel.send(rpc.encode(Answer(asked.id, results.get(asked.method, ()))))
+
+    async with (
+        town() as build,
+        build.liar("one", partial(hold, number=0)) as (_, one),
+        build.liar("two", partial(hold, number=1)) as (_, two),
+    ):
+        node = await build.node("a")
+        await node.dht.meet([one, two])
+        node.dht.table.welcome(one)
+        node.dht.table.welcome(two)
+        async with node.dht.listen(NOTE, KEY) as news:
+            (subscription,) = node.dht._subscriptions._live.values()
+            for owner in ("first", "second"):
+                held[1 - quick].append(note(identity(owner), "m"))
+                if owner == "first":
+                    held[quick].append(note(identity(owner), "m"))
+                await subscription._renew()
+                assert (await heard(news)).owner == identity(owner).node_id
+        assert min(read) >= 2
 
 
 async def test_news_under_the_old_question_counts_until_the_new_one_is_granted(monkeypatch):

@@ -39,6 +39,8 @@ def register(session: Session, fee_base: int, fee_ppm: int) -> None:
     """
     answer = session.client.post("/v1/arbiter", fee_base_sat=fee_base, fee_ppm=fee_ppm)
     session.emit(answer, f"registered: {answer['holders']} nodes hold the record")
+    if not answer["holders"]:
+        session.remark("no node has taken it yet; the daemon goes on trying")
 
 
 @arbiter.command()
