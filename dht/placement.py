@@ -16,7 +16,7 @@ from dht.keys import distance
 from dht.lookup import Lookup, Question, Wait
 from p2pnode.base.identity import dht_id
 
-EVERYWHERE: Final = 1 << 256
+NOWHERE: Final = -1
 
 
 def reach(own: bytes, contacts: Sequence[Peer], k: int) -> int:
@@ -24,10 +24,11 @@ def reach(own: bytes, contacts: Sequence[Peer], k: int) -> int:
 
     `contacts` are the nearest to `own` (a node id) that we know, nearest first. Ids are
     spread evenly, so as many lie within the same distance of any key; half of it errs for
-    one peer in hundreds, at the price of one copy too many.
+    one peer in hundreds, at the price of one copy too many. Who knows fewer than k peers
+    cannot tell, and is in no haste: else a newcomer's record would go to all whom he learns of.
     """
     if len(contacts) < k:
-        return EVERYWHERE
+        return NOWHERE
     return distance(dht_id(contacts[k - 1].node_id), dht_id(own)) // 2
 
 

@@ -102,7 +102,9 @@ class Finder:
 
     async def put(self, record: Record, *, whole: bool) -> PutResult:
         """Store at the k closest; returns once most of them hold it, or with `whole` all."""
+        # Our own neighbourhood looks sparse while contacts are lost; the key's seldom does too.
         near = reach(self._streams.node_id, self._neighbours(), self._contacts.table.ksize)
+        near = min(near, self._farthest(record.key) // 2)
         own = None
         if self._streams.addrs():
             own = distance(dht_id(self._streams.node_id), record.key)

@@ -13,7 +13,7 @@ from dht_sim_town import Call
 from dht import routing
 from dht.endpoint import Peer, merge_peers
 from dht.lookup import Lookup
-from dht.placement import EVERYWHERE, Placement, reach
+from dht.placement import Placement, reach
 from dht.records import Record, better, place
 from dht.routing import Table
 from dht.rtt import Rtts
@@ -21,6 +21,7 @@ from p2pnode.base.identity import dht_id
 
 CHECK_AFTER = 60.0  # seconds without news before a full bucket's oldest is asked
 QUORUM = 3  # good answers that end a get
+NEVER = float("inf")
 routing.node_of = lru_cache(1 << 15)(routing.node_of)  # one contact object for all tables
 FIND, VALUE, STORE, PING = "find_node", "find_value", "store", "ping"
 
@@ -194,7 +195,7 @@ class Job:
         self.outcome = Outcome(self.town.now, type(core).__name__ if method == FIND else method)
         self._then = then
         self._records = {}
-        self._wakes = EVERYWHERE
+        self._wakes = NEVER
 
     def go(self):
         self._pump()
@@ -226,7 +227,7 @@ class Job:
             town.at(wake, self._wake)
 
     def _wake(self):
-        self._wakes = EVERYWHERE
+        self._wakes = NEVER
         self._pump()
 
     def _ask(self, question):

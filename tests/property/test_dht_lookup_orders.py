@@ -12,7 +12,7 @@ from dht.endpoint import Peer
 from dht.keys import distance
 from dht.lookup import MAX_ASKED, Lookup
 from dht.paths import MAX_PER_SUBNET, MAX_TRIES
-from dht.placement import EVERYWHERE, Placement
+from dht.placement import Placement
 from dht.routing import MAX_PER_TABLE
 from p2pnode.base.identity import dht_id
 
@@ -152,7 +152,7 @@ def test_whom_it_was_never_told_of_at_first_it_finds_by_hops(seed, count, k):
 def test_a_put_always_ends_and_each_of_the_closest_that_live_has_it(seed, count, k, dead, lies):
     world = World(seed, count, dead=dead, liars=lies)
     lookup = begun(world, k)
-    near = world.random.choice([0, EVERYWHERE, 1 << 250])
+    near = world.random.choice([0, 1 << 256, 1 << 250])
     own = world.random.choice([None, away(Peer(OWN, ()))])
     placement = Placement(lookup, near, own, held=own is not None)
     holders, refused = set(), set()

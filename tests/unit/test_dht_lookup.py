@@ -9,7 +9,7 @@ from dht.endpoint import Peer
 from dht.keys import distance
 from dht.lookup import ALPHA, MAX_ASKED, Lookup
 from dht.paths import MAX_TRIES
-from dht.placement import EVERYWHERE, Placement, reach
+from dht.placement import NOWHERE, Placement, reach
 from dht.quota import Buckets
 from dht.rtt import Rtts
 from p2pnode.base.identity import dht_id
@@ -297,7 +297,7 @@ def test_whoever_was_only_asked_the_way_gets_it_once_the_nearest_are_known():
 
 
 def test_a_holder_that_fails_makes_room_for_the_next_nearest():
-    search = put(PEERS[:4], k=3, near=EVERYWHERE)
+    search = put(PEERS[:4], k=3, near=1 << 256)
     for peer in ask(search):
         search.stored(peer.node_id, (), held=True) if peer != PEERS[1] else None
     search.fail(PEERS[1].node_id)
@@ -308,7 +308,7 @@ def test_a_holder_that_fails_makes_room_for_the_next_nearest():
 
 
 def test_who_held_the_record_before_it_failed_us_still_counts_as_a_holder():
-    search = put(PEERS[:2], near=EVERYWHERE)
+    search = put(PEERS[:2], near=1 << 256)
     for peer in ask(search):
         search.stored(peer.node_id, (), held=True)
     search.fail(PEERS[0].node_id)
@@ -317,7 +317,7 @@ def test_who_held_the_record_before_it_failed_us_still_counts_as_a_holder():
 
 
 def test_everybody_fails_and_the_put_ends_unsettled():
-    search = put(PEERS[:30], near=EVERYWHERE)
+    search = put(PEERS[:30], near=1 << 256)
     while not search.done:
         for peer in ask(search):
             search.fail(peer.node_id)
@@ -359,7 +359,7 @@ def test_our_own_place_is_one_of_the_k():
 
 def test_reach_is_half_of_what_our_own_neighbourhood_spans():
     around = sorted(PEERS, key=lambda p: distance(dht_id(p.node_id), dht_id(OWN)))
-    assert reach(OWN, around[:19], 20) == EVERYWHERE
+    assert reach(OWN, around[:19], 20) == NOWHERE
     span = distance(dht_id(around[19].node_id), dht_id(OWN))
     assert reach(OWN, around, 20) == span // 2
 
