@@ -273,7 +273,7 @@ async def test_it_finds_the_records_that_ours_have_put_page_by_page():
             note(identity("owner"), "m", id=bytes([n]), text=bytes([n]) * 1800) for n in range(20)
         }
         for raw in raws:
-            assert js.node_id in (await a.dht.put(NOTE, raw)).holders
+            assert js.node_id in (await a.dht.put(NOTE, raw, whole=True)).holders
         assert set(await js.do("held", kind=NOTE, market="m")) == raws
         found = await js.do("get", kind=NOTE, market="m")
         assert set(found["records"]) == raws
@@ -318,7 +318,7 @@ async def test_it_listens_and_hears_what_is_put_later():
         listen = partial(js.do, "listen", peer=peer, kind=NOTE, market="m")
         assert await listen(seconds=60) == [60]
         first, second, third = (note(identity("owner"), "m", seq=n) for n in (1, 2, 3))
-        assert c.id in (await a.dht.put(NOTE, first)).holders
+        assert c.id in (await a.dht.put(NOTE, first, whole=True)).holders
         with trio.fail_after(SECONDS):
             assert await js.news.receive() == [first]
         assert (await js.ask(c, rpc.STORE, NOTE, note_key("m"), first))[0] == 1  # nothing new

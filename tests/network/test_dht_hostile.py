@@ -344,7 +344,7 @@ async def test_a_node_is_located_by_its_own_word_after_it_moved():
         moving = await build.node("moving")
         for node in (asker, moving):
             await node.dht.join([seed.peer])
-        assert (await moving.dht.announce()).acked == 3
+        assert (await moving.dht.announce()).acked >= 2  # most of three
         assert await asker.dht.locate(moving.id) == moving.streams.addrs()
         await moving.kill()
         moved = await build.node("moving", clock=Clock(NOW + 1))
