@@ -53,6 +53,17 @@ class Kind(IntEnum):
     STATEMENT = 18
     FORWARD = 19
     VERDICT = 20
+    PROPOSE = 21
+    COUNTER = 22
+    ASK = 23
+    WITHDRAW = 24
+    OK = 25
+    COVER = 26
+    SETTLE = 27
+    CHAT = 28
+    EVIDENCE = 29
+    RECUSE = 30
+    ENQUIRY = 31
 
 
 @dataclass(frozen=True, kw_only=True)

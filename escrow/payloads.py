@@ -2,311 +2,126 @@
 
 Construction checks, so an instance that exists is well-formed by itself; whether it is
 true here (amounts of the offer, keys of the contract) is `escrow.examine`'s question.
-The one declared error is InvalidRecord, naming the field. Layouts: docs/wire.md.
+The one declared error is InvalidRecord, naming the field. Layouts: docs/wire.md. The kinds
+stand in `payloads_opening` and `payloads_settling`; this is the table of them all.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self
-
-from escrow.contract import MAX_BYTES as MAX_CONTRACT
-from escrow.contract import check_key, check_script
-from escrow.fields import Fields, ascending, b32, binary, checked, integer, listing, words
-from escrow.messages import MAX_MESSAGE, ZERO, Kind
-from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord
-from p2pnode.base.units import MAX_FIAT_MINOR, MAX_SAT
-
-MAX_LISTED: Final = 500  # arbiters in a trader's list: a DISPUTE must hold two lists' records
-MAX_RECORD: Final = 2048
-PAGE_RECORDS: Final = 200
-MAX_WORDS: Final = 4000  # bytes of a statement or a reason
-MAX_NOTE: Final = 256
-MAX_TRANSCRIPT: Final = 100  # messages
-MAX_INPUTS: Final = 8
-MAX_PROOFS: Final = 100_000  # bytes of all previous transactions of a side, for the transcript
-
-
-def arbiter_list(name: str, value: object) -> tuple[tuple[bytes, bytes], ...]:
-    """Check a list of (outpoint 36, record id 32), strictly ascending by outpoint."""
-    pairs: list[tuple[bytes, bytes]] = []
-    for n, item in enumerate(wire.items(name, value, MAX_LISTED)):
-        point, record = wire.fields(f"{name}[{n}]", item, 2)
-        point = wire.exact(f"{name}[{n}]", point, 36)
-        if pairs and pairs[-1][0] >= point:
-            raise InvalidRecord(f"{name}[{n}]", "is not strictly ascending")
-        pairs.append((point, wire.exact(f"{name}[{n}]", record, 32)))
-    return tuple(pairs)
-
-
-def _part(name: str, value: object) -> "Part":
-    return value if isinstance(value, Part) else Part.from_array(name, value)
-
-
-def _raw(name: str, value: object) -> bytes:
-    return wire.blob(name, value, MAX_MESSAGE, low=1)
-
-
-def _stack(name: str, value: object) -> tuple[bytes, ...]:
-    found: tuple[bytes, ...] = listing(2, binary(80, 33), low=1)(name, value)
-    return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payload(Fields):
-    """The payload of one kind of message."""
-
-    kind: ClassVar[Kind]
-
-    def wire(self) -> bytes:
-        """Return the canonical bytes."""
-        return wire.pack(self.array())
-
-    @classmethod
-    def from_wire(cls, raw: object) -> Self:
-        """Parse and bound. Raises InvalidRecord."""
-        return cls.from_array(cls.kind.name, wire.unpack(cls.kind.name, raw, limit=MAX_MESSAGE))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part(Fields):
-    """What a trader brings to the contract: key, payout script, account hash."""
-
-    escrow_key: bytes = checked(check_key)
-    backup_key: bytes = checked(binary(0))  # empty in the kind without a backup branch
-    script: bytes = checked(check_script)
-    account_hash: bytes = checked(b32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Take(Payload):
-    """T -> M: I take this much of that offer, and commit to my list and my nonce."""
-
-    kind: ClassVar = Kind.TAKE
-    offer_hash: bytes = checked(b32)
-    maker: bytes = checked(b32)
-    counter: bytes = checked(b32)
-    amount_sat: int = checked(integer(1, MAX_SAT))
-    fiat_minor: int = checked(integer(1, MAX_FIAT_MINOR))
-    method: str = checked(words(32, 1))
-    escrow_kind: str = checked(words(32, 1))
-    anchor_h: int = checked(integer(1, 499_999_999))
-    anchor_hash: bytes = checked(b32)
-    work: int = checked(integer(0, 2**62))
-    root: bytes = checked(b32)
-    commitment: bytes = checked(b32)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.counter != ZERO:
-            raise InvalidRecord("counter", "is not zero, and no COUNTER exists in this version")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draw(Payload):
-    """M -> T: my nonce, my list of arbiters, my part, the fee rate in sat/vB."""
-
-    kind: ClassVar = Kind.DRAW
-    take_id: bytes = checked(b32)
-    nonce: bytes = checked(b32)
-    arbiters: tuple[tuple[bytes, bytes], ...] = checked(arbiter_list)
-    part: Part = checked(_part)  # noqa: RUF009 - a field() by another name
-    rate: int = checked(integer(1, 500))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reveal(Payload):
-    """T -> M: my nonce and list, as committed, and my part."""
-
-    kind: ClassVar = Kind.REVEAL
-    draw_id: bytes = checked(b32)
-    nonce: bytes = checked(b32)
-    arbiters: tuple[tuple[bytes, bytes], ...] = checked(arbiter_list)
-    part: Part = checked(_part)  # noqa: RUF009 - a field() by another name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Get(Payload):
-    """Ask for the arbiter records of these ids."""
-
-    kind: ClassVar = Kind.GET
-    ids: tuple[bytes, ...] = checked(ascending(b32, PAGE_RECORDS, 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page(Payload):
-    """The records asked for by the GET of that id."""
-
-    kind: ClassVar = Kind.PAGE
-    get_id: bytes = checked(b32)
-    records: tuple[bytes, ...] = checked(listing(PAGE_RECORDS, binary(MAX_RECORD, 1), low=1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refuse(Payload):
-    """Not with me: the field at fault and my own value. No blame."""
-
-    kind: ClassVar = Kind.REFUSE
-    refused_id: bytes = checked(b32)
-    field: str = checked(words(64, 1))
-    value: str = checked(words(MAX_NOTE))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Abort(Payload):
-    """I stop, before any funding signature of mine has left. No blame."""
-
-    kind: ClassVar = Kind.ABORT
-    reason: str = checked(words(MAX_NOTE, 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContractSigned(Payload):
-    """The contract's array and a BIP 340 signature of its hash by the sender's escrow key."""
-
-    kind: ClassVar = Kind.CONTRACT
-    contract: bytes = checked(binary(MAX_CONTRACT, 1))
-    signature: bytes = checked(binary(64, 64))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declared(Fields):
-    """A coin with the proof that it exists: outpoint, stripped transaction, merkle branch."""
-
-    outpoint: bytes = checked(binary(36, 36))
-    prev_tx: bytes = checked(binary(100_000, 60))
-    height: int = checked(integer(1, 499_999_999))
-    position: int = checked(integer(0, 2**20))
-    branch: tuple[bytes, ...] = checked(listing(20, b32))
-
-
-def _declared(name: str, value: object) -> Declared:
-    return value if isinstance(value, Declared) else Declared.from_array(name, value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs(Payload):
-    """My coins for the funding, and where my change goes."""
-
-    kind: ClassVar = Kind.INPUTS
-    inputs: tuple[Declared, ...] = checked(listing(MAX_INPUTS, _declared, low=1))
-    change_script: bytes = checked(check_script)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if sum(len(i.prev_tx) for i in self.inputs) > MAX_PROOFS:
-            raise InvalidRecord("inputs", f"prev_tx of all exceed {MAX_PROOFS} bytes")
-
-    def array(self) -> tuple[Any, ...]:
-        """Return the canonical array."""
-        return (tuple(i.array() for i in self.inputs), self.change_script)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Witness(Payload):
-    """The witness stacks of my inputs, in the order of the funding transaction."""
-
-    kind: ClassVar = Kind.WITNESS
-    stacks: tuple[tuple[bytes, ...], ...] = checked(listing(MAX_INPUTS, _stack, low=1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Account(Payload):
-    """Payment details behind the contract's account hash; the order book's array."""
-
-    kind: ClassVar = Kind.ACCOUNT
-    disclosure: bytes = checked(binary(4096, 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ack(Payload):
-    """B -> S: I have your payment details, by this message."""
-
-    kind: ClassVar = Kind.ACK
-    account_id: bytes = checked(b32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paid(Payload):
-    """B -> S: I have sent the money. Words only."""
-
-    kind: ClassVar = Kind.PAID
-    note: str = checked(words(MAX_NOTE))
-
-
-@dataclass(frozen=True, kw_only=True)
-class NotPaid(Payload):
-    """B -> S: I have not paid and will not."""
-
-    kind: ClassVar = Kind.NOT_PAID
-    note: str = checked(words(MAX_NOTE))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Received(Payload):
-    """S -> B: I have the money; my signature on RELEASE (DER and sighash byte)."""
-
-    kind: ClassVar = Kind.RECEIVED
-    signature: bytes = checked(binary(73, 9))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dispute(Payload):
-    """Trader -> A: the contract, every message so far, my words, and the rest of the records.
-
-    Each listed record travels once: in a PAGE among the messages, or else in `records`.
-    """
-
-    kind: ClassVar = Kind.DISPUTE
-    contract: bytes = checked(binary(MAX_CONTRACT, 1))
-    messages: tuple[bytes, ...] = checked(listing(MAX_TRANSCRIPT, _raw, low=5))
-    records: tuple[bytes, ...] = checked(listing(2 * MAX_LISTED, binary(MAX_RECORD, 1)))
-    statement: str = checked(words(MAX_WORDS, 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Notice(Payload):
-    """A -> both: a dispute is open; who opened it and with what words."""
-
-    kind: ClassVar = Kind.NOTICE
-    dispute_id: bytes = checked(b32)
-    opener: bytes = checked(b32)
-    statement: str = checked(words(MAX_WORDS, 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Statement(Payload):
-    """Trader -> A: my words, and the messages of mine that A may lack."""
-
-    kind: ClassVar = Kind.STATEMENT
-    statement: str = checked(words(MAX_WORDS, 1))
-    messages: tuple[bytes, ...] = checked(listing(MAX_TRANSCRIPT, _raw))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forward(Payload):
-    """A -> B: the RECEIVED that the seller showed me; complete it."""
-
-    kind: ClassVar = Kind.FORWARD
-    message: bytes = checked(_raw)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict(Payload):
-    """A -> both: the split, my signature on its payout, my reason."""
-
-    kind: ClassVar = Kind.VERDICT
-    buyer_sat: int = checked(integer(0, MAX_SAT))
-    seller_sat: int = checked(integer(0, MAX_SAT))
-    arbiter_sat: int = checked(integer(0, MAX_SAT))
-    signature: bytes = checked(binary(73, 9))
-    reason: str = checked(words(MAX_WORDS, 1))
-
+from typing import Final
+
+from escrow.messages import Kind
+from escrow.payload import MAX_NOTE, Payload
+from escrow.payloads_opening import (
+    MAX_INPUTS,
+    MAX_LISTED,
+    MAX_PROOFS,
+    MAX_RECORD,
+    PAGE_RECORDS,
+    Abort,
+    ContractSigned,
+    Counter,
+    Declared,
+    Draw,
+    Get,
+    Inputs,
+    Page,
+    Part,
+    Propose,
+    Refuse,
+    Reveal,
+    Take,
+    Witness,
+    arbiter_list,
+)
+from escrow.payloads_settling import (
+    MAX_CHAT,
+    MAX_EVIDENCE,
+    MAX_PARTS,
+    MAX_RULINGS,
+    MAX_TRANSCRIPT,
+    MAX_WORDS,
+    PART_BYTES,
+    Account,
+    Ack,
+    Ask,
+    Chat,
+    Cover,
+    Dispute,
+    Enquiry,
+    Evidence,
+    Forward,
+    Notice,
+    NotPaid,
+    Ok,
+    Paid,
+    Received,
+    Recuse,
+    Settle,
+    Statement,
+    Verdict,
+    Withdraw,
+    both_rates,
+)
+
+__all__ = [
+    "MAX_CHAT",
+    "MAX_EVIDENCE",
+    "MAX_INPUTS",
+    "MAX_LISTED",
+    "MAX_NOTE",
+    "MAX_PARTS",
+    "MAX_PROOFS",
+    "MAX_RECORD",
+    "MAX_RULINGS",
+    "MAX_TRANSCRIPT",
+    "MAX_WORDS",
+    "PAGE_RECORDS",
+    "PART_BYTES",
+    "PAYLOADS",
+    "Abort",
+    "Account",
+    "Ack",
+    "Ask",
+    "Chat",
+    "ContractSigned",
+    "Counter",
+    "Cover",
+    "Declared",
+    "Dispute",
+    "Draw",
+    "Enquiry",
+    "Evidence",
+    "Forward",
+    "Get",
+    "Inputs",
+    "NotPaid",
+    "Notice",
+    "Ok",
+    "Page",
+    "Paid",
+    "Part",
+    "Payload",
+    "Propose",
+    "Received",
+    "Recuse",
+    "Refuse",
+    "Reveal",
+    "Settle",
+    "Statement",
+    "Take",
+    "Verdict",
+    "Withdraw",
+    "Witness",
+    "arbiter_list",
+    "both_rates",
+    "decode",
+]
 
 PAYLOADS: Final[dict[Kind, type[Payload]]] = {
     p.kind: p
     for p in (
-        *(Take, Draw, Reveal, Get, Page, Refuse, Abort, ContractSigned, Inputs, Witness),
-        *(Account, Ack, Paid, NotPaid, Received, Dispute, Notice, Statement, Forward, Verdict),
+        *(Propose, Counter, Take, Draw, Reveal, Get, Page, Refuse, Abort, ContractSigned),
+        *(Inputs, Witness, Account, Ack, Paid, NotPaid, Received, Dispute, Notice, Statement),
+        *(Forward, Verdict, Ask, Withdraw, Ok, Cover, Settle, Chat, Evidence, Recuse, Enquiry),
     )
 }
 assert set(PAYLOADS) == set(Kind)  # noqa: S101 - the table is whole, or nothing starts
