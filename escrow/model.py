@@ -57,9 +57,14 @@ class Funding(State):
 
 @dataclass(frozen=True, slots=True)
 class Broadcast(State):
-    """The funding is signed by both; `raw` goes out until it is `Contract.depth` deep."""
+    """The funding is signed by both; `raw` goes out until it is `Contract.depth` deep.
+
+    `mtp` is when our chain was first asked; long unconfirmed, our coins go back by `respend`.
+    """
 
     raw: bytes
+    mtp: int = 0
+    respend: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +78,82 @@ class Paid(State):
 
 
 @dataclass(frozen=True, slots=True)
-class Releasing(State):
-    """The seller has the money. `raw` is the completed payout where we hold it."""
+class Payable(State):
+    """Root of states that may hold a completed payout, at both rates.
+
+    `at` is the height of our tip when it was completed: the raised one follows three blocks on.
+    """
 
     raw: bytes = b""
+    raised: bytes = b""
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Releasing(Payable):
+    """The seller has the money. The payout is there where we complete it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed(Payable):
+    """Another split is bound: by ASK and OK, or by the buyer's own signature on REFUND."""
+
+    buyer_sat: int = 0
+    seller_sat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Disputed(State):
-    """The arbiter has been called; nobody pays any more."""
+    """The arbiter has been called, at `mtp` by our chain; nobody pays any more."""
+
+    mtp: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Ruled(State):
-    """The arbiter has ruled. `raw` is the completed payout where we may complete it.
+class ArbiterLost(State):
+    """The arbiter has recused himself or is overdue: agree, or wait for the runner-up."""
+
+    mtp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled(Payable):
+    """An arbiter has ruled; `backup` tells the runner-up's verdict.
 
     A verdict that gives our user more than our own facts waits for his word: `accepted` (R2).
     """
 
-    buyer_sat: int
-    seller_sat: int
-    arbiter_sat: int
-    raw: bytes = b""
+    buyer_sat: int = 0
+    seller_sat: int = 0
+    arbiter_sat: int = 0
+    accepted: int = 0
+    backup: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Toxic(Payable):
+    """This node has lost data of this trade, for good: it pays and first-signs no more.
+
+    `base` is where its fresh chains of messages begin; `conceding` tells that its user gives up
+    all that is at stake; `accepted`, that he takes the verdict that is there.
+    """
+
+    why: str = ""
+    base: int = 0
+    conceding: int = 0
     accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Closed(State):
-    """A spend of the escrow is 6 deep. `outcome`: released, ruled or other."""
+    """A spend of the escrow is 6 deep. `outcome`: released, refunded, agreed, ruled or other.
+
+    `raw` is that spend: should a deeper reorg take it away, it goes out again.
+    """
 
     txid: bytes
     outcome: str
+    raw: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +198,20 @@ class RuledCase(State):
 
 
 @dataclass(frozen=True, slots=True)
+class RecusedCase(State):
+    """We will not judge this."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToxicCase(State):
+    """We have lost data: we repeat a verdict of ours that a trader shows, and sign nothing."""
+
+    mtp: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedCase(State):
     """A spend of the escrow is 6 deep, or one that voids its funding."""
 
@@ -168,7 +232,8 @@ class Received(Event):
 
     message: Message
     payload: Payload
-    final: bytes = b""  # a WITNESS or RECEIVED completed by us: the raw transaction
+    final: bytes = b""  # what we completed by it: the funding, or a payout at the lower rate
+    raised: bytes = b""  # the same payout at the raised rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +316,15 @@ class ReleaseSigned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SettleSigned(Event):
+    """Our first signatures on an agreed split, or on REFUND, as SETTLE carries them."""
+
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictSigned(Event):
-    """The arbiter's first signature on his split, as VERDICT carries it."""
+    """The arbiter's first signatures on his split, as VERDICT carries them."""
 
     payload: Payload
 
@@ -277,17 +349,62 @@ class SayReceived(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AskSplit(Event):
+    """Our user offers another end: so much to the buyer, the rest to the seller."""
+
+    buyer_sat: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawAsk(Event):
+    """Our user takes his open ASK back."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerAsk(Event):
+    """Our user agrees to the peer's open ASK, for good, or declines it."""
+
+    agree: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SayChat(Event):
+    """Our user's words to the peer, to the arbiter, or the arbiter's to a trader."""
+
+    to: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDispute(Event):
-    """Our user calls the arbiter; `payload` is the DISPUTE."""
+    """The arbiter `to` is called, by our user or by the node; `payload` is the DISPUTE."""
 
     payload: Payload
+    to: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class MakeStatement(Event):
-    """Our user's words to the arbiter; `payload` is the STATEMENT."""
+    """Words and papers for the arbiter `to`; `payload` is the STATEMENT."""
 
     payload: Payload
+    to: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ShowEvidence(Event):
+    """The parts of a file for the arbiter."""
+
+    payloads: tuple[Payload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoseTrust(Event):
+    """This node's journal is older than what it has said: it has lost data."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,9 +414,10 @@ class AcceptVerdict(Event):
 
 @dataclass(frozen=True, slots=True)
 class VerdictCompleted(Event):
-    """The verdict's payout, with our signature too."""
+    """The verdict's payout with our signature too, at both rates."""
 
     raw: bytes
+    raised: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +432,13 @@ class Decide(Event):
     """The arbiter's user rules: so much to the buyer, for this reason."""
 
     buyer_sat: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recuse(Event):
+    """The arbiter's user will not judge this case."""
+
     reason: str
 
 
@@ -350,17 +475,41 @@ class SignFunding(Duty):
 
 @dataclass(frozen=True, slots=True)
 class Respend(Duty):
-    """Buyer: respend our inputs; answer RespendReady."""
+    """Respend our inputs of a funding that does not come; answer RespendReady."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignRelease(Duty):
-    """Seller: commit the split row, then first-sign RELEASE; answer ReleaseSigned."""
+    """Seller: the split row is committed; first-sign RELEASE; answer ReleaseSigned."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignSettle(Duty):
+    """The split row is committed; first-sign it; answer SettleSigned. `ok_id`: see SETTLE."""
+
+    buyer_sat: int
+    seller_sat: int
+    ok_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CompleteVerdict(Duty):
     """Complete a verdict within our facts, or accepted; answer VerdictCompleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallArbiter(Duty):
+    """Nobody has settled by half of the timelock, or by its end: call this arbiter."""
+
+    to: bytes
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPapers(Duty):
+    """An arbiter lacks a message that counts: show him the papers."""
+
+    to: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +519,14 @@ class SignVerdict(Duty):
 
 @dataclass(frozen=True, slots=True)
 class Publish(Duty):
-    """Keep this transaction on the network until the chain has it."""
+    """Keep this transaction on the network until the chain has it; `raised` if it is refused."""
 
     raw: bytes
+    raised: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Bump(Duty):
+    """Pay for this unconfirmed transaction by a child that spends our output of it (CPFP)."""
+
+    parent: bytes

@@ -1,0 +1,127 @@
+"""What two traders have asked and agreed, from their messages alone: rule R3.
+
+    asker   ASK ───────────▶ OPEN ──WITHDRAW──▶ WITHDRAWN ──covered, no OK──▶ FREE
+    other        └──OK, before he saw the WITHDRAW──▶ AGREED, for good
+
+Words carry no signature of a payout. An ASK binds its sender until a signed message of the
+other, whose `seen` covers the WITHDRAW, comes with no OK before it; an OK whose `seen` covers
+the WITHDRAW is void. For an arbiter an OK counts only if a signed message of the asker covers
+it, and never from one who signed two messages of one number. Pure; docs/trade.md, section 5.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from escrow.messages import Kind, Message
+from escrow.payloads import Ask, Cover, Ok, Withdraw
+
+
+class Standing(Enum):
+    """Where an ASK stands."""
+
+    OPEN = "open"
+    WITHDRAWN = "withdrawn"
+    FREE = "free"
+    AGREED = "agreed"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One ASK and what became of it. Shares in satoshi."""
+
+    ask: Message
+    buyer_sat: int
+    seller_sat: int
+    withdraw: Message | None
+    ok: Message | None  # one that binds
+    cover: Message | None  # the asker's first message whose `seen` covers that OK
+    standing: Standing
+
+    @property
+    def binds(self) -> bool:
+        """Tell whether it keeps its sender from other words: open, or withdrawn in flight."""
+        return self.standing in {Standing.OPEN, Standing.WITHDRAWN}
+
+
+def asks(messages: Iterable[Message], asker: bytes, other: bytes) -> tuple[Asked, ...]:
+    """Return every ASK of `asker` to `other`, oldest first."""
+    found = tuple(messages)
+    mine = sorted(
+        (m for m in found if m.sender == asker and m.recipient == other), key=lambda m: m.seq
+    )
+    theirs = sorted(
+        (m for m in found if m.sender == other and m.recipient == asker), key=lambda m: m.seq
+    )
+    return tuple(_stand(m, mine, theirs) for m in mine if m.kind is Kind.ASK)
+
+
+def _stand(ask: Message, mine: list[Message], theirs: list[Message]) -> Asked:
+    place = {m.id: m.seq for m in mine}
+    place_theirs = {m.id: m.seq for m in theirs}
+    withdraw = next(
+        (
+            m
+            for m in mine
+            if m.kind is Kind.WITHDRAW and Withdraw.from_wire(m.payload).ask_id == ask.id
+        ),
+        None,
+    )
+    gone = withdraw.seq if withdraw else 1 << 62
+
+    def binding(m: Message) -> bool:
+        return (
+            m.kind is Kind.OK
+            and Ok.from_wire(m.payload).ask_id == ask.id
+            and ask.seq <= place.get(m.seen, -1) < gone
+        )
+
+    ok = next((m for m in theirs if binding(m)), None)
+    cover = None
+    if ok is not None:
+        cover = next((m for m in mine if place_theirs.get(m.seen, -1) >= ok.seq), None)
+        standing = Standing.AGREED
+    elif withdraw is None:
+        standing = Standing.OPEN
+    elif any(place.get(m.seen, -1) >= gone for m in theirs):
+        standing = Standing.FREE
+    else:
+        standing = Standing.WITHDRAWN
+    terms = Ask.from_wire(ask.payload)
+    return Asked(ask, terms.buyer_sat, terms.seller_sat, withdraw, ok, cover, standing)
+
+
+def agreement(messages: Iterable[Message], one: bytes, two: bytes) -> Asked | None:
+    """Return the first agreement that binds these traders, as one of them knows it."""
+    found = tuple(messages)
+    both = (*asks(found, one, two), *asks(found, two, one))
+    return next((a for a in both if a.standing is Standing.AGREED), None)
+
+
+def counts(
+    papers: Iterable[Message], one: bytes, two: bytes, voided: Collection[bytes]
+) -> Asked | None:
+    """Return the agreement by which an arbiter is bound, or None.
+
+    `voided` are those who signed two messages of one number: no OK of theirs counts.
+    """
+    found = tuple(papers)
+    both = (*asks(found, one, two), *asks(found, two, one))
+    return next(
+        (a for a in both if a.ok is not None and a.cover is not None and a.ok.sender not in voided),
+        None,
+    )
+
+
+def first_signer_is_buyer(buyer_sat: int, seller_sat: int) -> bool:
+    """Tell who first-signs an agreed split: the smaller share, the buyer in a tie."""
+    return buyer_sat <= seller_sat
+
+
+def covered_ids(messages: Iterable[Message], sender: bytes) -> frozenset[bytes]:
+    """Return the ids that this sender's COVER messages name."""
+    return frozenset(
+        Cover.from_wire(m.payload).covered_id
+        for m in messages
+        if m.sender == sender and m.kind is Kind.COVER
+    )
