@@ -1,11 +1,12 @@
 """Secrets of the trade, derived from the wallet's words (BIP 32, hardened paths).
 
     m/8383h/coin_h/0h/<nine chunks of SHA-256(trade id), hardened>   a trader's escrow key
+    m/8383h/coin_h/1h/<the same nine chunks>                        his key of the backup branch
     m/8383h/coin_h/2h                                               the arbitration account
     m/8383h/coin_h/2h/<four words of the draw, not hardened>        the arbiter's key of a trade
 
-A path from the trade id cannot repeat after an old backup, as a counter would. (1h is
-kept for the backup branch's keys.) Derivation is bdk's; nothing here prints a secret.
+A path from the trade id cannot repeat after an old backup, as a counter would.
+Derivation is bdk's; nothing here prints a secret.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from p2pnode.base.networks import Network
 
 PURPOSE: Final = 8383
 _ESCROW: Final = 0
+_BACKUP: Final = 1
 _ARBITRATION: Final = 2
 _XPUB_BYTES: Final = 78  # BIP 32: version, depth, parent, index, chain code, key
 
@@ -92,6 +94,10 @@ class TradeKeys:
     def escrow_key(self, trade_id: bytes) -> TradeKey:
         """Return the trader's key of one trade."""
         return self._key([_ESCROW, *trade_path(trade_id)])
+
+    def backup_key(self, trade_id: bytes) -> TradeKey:
+        """Return the trader's key of one trade's backup branch."""
+        return self._key([_BACKUP, *trade_path(trade_id)])
 
     def arbitration_key(self) -> TradeKey:
         """Return the key that signs one's arbiter record (key_sig)."""

@@ -2,7 +2,9 @@
 
 One canonical array. Everything that moves money later (escrow script, address, value,
 every payout) is a function of it and of the funding outpoint. Seed, arbiter's key, fees
-and bonds in it are recomputed from the draw's transcript, never read from a message.
+and bonds in it are recomputed from the draw's transcript, never read from a message. In
+the kind with a backup branch each of the three has a second key, which spends once the
+escrow is `n` blocks old; a buyer without a deposit has dep_b 0.
 Amounts in satoshi, times in seconds, heights in blocks, rates in sat/vB.
 """
 
@@ -17,6 +19,9 @@ from p2pnode.base.units import COIN, MAX_FIAT_MINOR, MAX_SAT
 
 VERSION: Final = 1
 KIND_2OF3: Final = "wsh-2of3"
+KIND_BACKUP: Final = "wsh-2of3-backup"
+DEFAULT_KIND: Final = KIND_BACKUP
+KINDS_ALLOWED: Final = (KIND_2OF3, KIND_BACKUP)
 MAX_BYTES: Final = 2048
 FUND_WITHIN: Final = 150  # blocks after the anchor
 REPLY_S: Final = 96 * 3600
@@ -24,13 +29,23 @@ VERDICT_S: Final = 5 * 86_400
 ACCOUNT_S: Final = 24 * 3600  # the seller's payment details are due, after funding's block
 ACK_S: Final = 48 * 3600  # the buyer's ACK is due; the period to pay ends period_s later
 MAX_PERIOD_S: Final = 60 * 86_400
+DAY_BLOCKS: Final = 144
+BACKUP_AFTER_DAYS: Final = 30  # the backup branch opens this long after the period to pay
 MAX_RATE: Final = 500  # sat/vB, whoever names it and whatever for
+MAIN_KEYS: Final = ("key_b", "key_s", "key_a")
+BACKUP_KEYS: Final = ("key_b2", "key_s2", "key_a2")
 MAX_ARBITER_FEE: Final = 10_000 + MAX_SAT // 50
 
 
 def depth_for(amount_sat: int) -> int:
     """Return the confirmations that an amount asks for."""
     return 1 if amount_sat < COIN // 100 else 3 if amount_sat < COIN // 10 else 6
+
+
+def backup_blocks(period_s: int) -> int:
+    """Return n, the age in blocks at which a backup branch opens (BIP 68, BIP 112)."""
+    days = wire.within("period_days", -(-period_s // 86_400), 1, MAX_PERIOD_S // 86_400)
+    return DAY_BLOCKS * (days + BACKUP_AFTER_DAYS)
 
 
 def check_deposit(field: str, value: object, amount_sat: int) -> int:
@@ -82,6 +97,12 @@ class Contract:
     key_b: bytes
     key_s: bytes
     key_a: bytes
+    key_b2: bytes
+    key_s2: bytes
+    key_a2: bytes
+    n: int
+    arbiter: bytes
+    runner_up: bytes
     bond_a: bytes
     bond_a2: bytes
     fee_a: int
@@ -101,10 +122,9 @@ class Contract:
     def __post_init__(self) -> None:
         for name in ("trade_id", "offer_hash", "reveal_id", "seed"):
             wire.exact(name, getattr(self, name), 32)
-        for name in ("maker", "taker", "account_hash_b", "account_hash_s"):
+        for name in ("account_hash_b", "account_hash_s"):
             wire.exact(name, getattr(self, name), 32)
-        if self.maker == self.taker:
-            raise InvalidRecord("taker", "is the maker himself")
+        self._check_people()
         wire.within("maker_is_seller", self.maker_is_seller, 0, 1)
         wire.within("amount_sat", self.amount_sat, self.network.min_amount_sat, MAX_SAT // 4)
         currency = wire.text("currency", self.currency, 3, low=3)
@@ -112,14 +132,9 @@ class Contract:
             raise InvalidRecord("currency", "is not three capital letters (ISO 4217)")
         wire.within("fiat_minor", self.fiat_minor, 1, MAX_FIAT_MINOR)
         wire.text("method", self.method, 32, low=1)
-        check_deposit("dep_b", self.dep_b, self.amount_sat)
+        if self.dep_b != 0 or type(self.dep_b) is not int:
+            check_deposit("dep_b", self.dep_b, self.amount_sat)
         check_deposit("dep_s", self.dep_s, self.amount_sat)
-        if self.escrow_kind != KIND_2OF3:
-            raise InvalidRecord("escrow_kind", f"is not {KIND_2OF3}")
-        for name in ("key_b", "key_s", "key_a"):
-            check_key(name, getattr(self, name))
-        if len({k[1:] for k in (self.key_b, self.key_s, self.key_a)}) < 3:
-            raise InvalidRecord("key_a", "keys are not pairwise distinct")
         for name in ("bond_a", "bond_a2"):
             wire.exact(name, getattr(self, name), 36)
         if self.bond_a == self.bond_a2:
@@ -140,6 +155,34 @@ class Contract:
         ):
             wire.within(name, getattr(self, name), value, value)
         wire.within("period_s", self.period_s, 3600, MAX_PERIOD_S)
+        self._check_keys()
+
+    def _check_people(self) -> None:
+        """Check that maker, taker, arbiter and runner-up are four."""
+        seen: dict[bytes, str] = {}
+        for name in ("maker", "taker", "arbiter", "runner_up"):
+            node_id = wire.exact(name, getattr(self, name), 32)
+            if node_id in seen:
+                raise InvalidRecord(name, f"is the {seen[node_id].replace('_', '-')} himself")
+            seen[node_id] = name
+
+    def _check_keys(self) -> None:
+        """Check the kind, its keys and n. With a key twice, one signature spends the coins."""
+        if self.escrow_kind not in KINDS_ALLOWED:
+            raise InvalidRecord("escrow_kind", f"is none of {', '.join(KINDS_ALLOWED)}")
+        backup = self.escrow_kind == KIND_BACKUP
+        n = backup_blocks(self.period_s) if backup else 0
+        wire.within("n", self.n, n, n)
+        for name in BACKUP_KEYS:
+            if not backup:
+                wire.exact(name, getattr(self, name), 0)
+        names = MAIN_KEYS + BACKUP_KEYS if backup else MAIN_KEYS
+        seen = set()
+        for name in names:
+            x_only = check_key(name, getattr(self, name))[1:]
+            if x_only in seen:
+                raise InvalidRecord(name, "is a key twice: keys are not pairwise distinct")
+            seen.add(x_only)
 
     # -- what follows from it
 
@@ -157,11 +200,6 @@ class Contract:
     def buyer(self) -> bytes:
         """Node id of the one who gets bitcoin."""
         return self.taker if self.maker_is_seller else self.maker
-
-    @property
-    def arbiter(self) -> bytes:
-        """Node id of the drawn arbiter: a bondless record's outpoint begins with it."""
-        return self.bond_a[:32]
 
     def period_end(self, funding_mtp: int) -> int:
         """Return when paying ends, in median time past, from that of funding's block."""

@@ -8,9 +8,18 @@ everything else follows from TAKE, DRAW, REVEAL and the draw (docs/trade.md, sec
 from dataclasses import dataclass
 from typing import Self
 
-from escrow.contract import FUND_WITHIN, KIND_2OF3, REPLY_S, VERDICT_S, Contract, depth_for
+from escrow.contract import (
+    FUND_WITHIN,
+    KIND_BACKUP,
+    KINDS_ALLOWED,
+    REPLY_S,
+    VERDICT_S,
+    Contract,
+    backup_blocks,
+    depth_for,
+)
 from escrow.draw import Drawn
-from escrow.fields import Fields, checked
+from escrow.fields import Fields, checked, listing
 from escrow.keys import arbiter_public
 from escrow.messages import Message
 from escrow.payloads import Draw, Reveal, Take
@@ -42,6 +51,18 @@ class Conditions:
         )
 
 
+def _kind(name: str, value: object) -> str:
+    found = wire.text(name, value, 32, low=1)
+    if found not in KINDS_ALLOWED:
+        raise InvalidRecord(name, f"is none of {', '.join(KINDS_ALLOWED)}")
+    return found
+
+
+def _deposit_bp(name: str, value: object) -> int:
+    """Check a buyer's deposit in basis points: none, or as a seller's."""
+    return 0 if type(value) is int and value == 0 else wire.within(name, value, 1000, 5000)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Terms(Fields):
     """What an offer promises. Price in minor units per BTC x 10^4, deposits in basis points."""
@@ -56,8 +77,9 @@ class Terms(Fields):
     price: int = checked(lambda n, v: wire.within(n, v, 1, MAX_PRICE))
     method: str = checked(lambda n, v: wire.text(n, v, 32, low=1))
     period_s: int = checked(lambda n, v: wire.within(n, v, 3600, 60 * 86_400))
-    dep_b_bp: int = checked(lambda n, v: wire.within(n, v, 1000, 5000))
+    dep_b_bp: int = checked(_deposit_bp)
     dep_s_bp: int = checked(lambda n, v: wire.within(n, v, 1000, 5000))
+    escrow_kinds: tuple[str, ...] = checked(listing(len(KINDS_ALLOWED), _kind, low=1))
 
     def conditions(self, amount_sat: int) -> Conditions:
         """Return the contract's values for a trade of `amount_sat`."""
@@ -69,24 +91,33 @@ class Terms(Fields):
             period_s=self.period_s,
         )
 
-    def check(self, take: Take) -> None:
-        """Compare a TAKE with the offer. Raises InvalidRecord naming the field and our value."""
+    def check(self, take: Take, agreed: int | None = None) -> None:
+        """Compare a TAKE with the offer. Raises InvalidRecord naming the field and our value.
+
+        `agreed` is the sum of the COUNTER that it names, in place of the offer's price.
+        """
         if take.offer_hash != self.offer_hash:
             raise InvalidRecord("offer_hash", "is not this offer's")
         if take.maker != self.maker:
             raise InvalidRecord("maker", "is not this offer's")
         wire.within("amount_sat", take.amount_sat, self.min_sat, self.max_sat)
-        fiat = fiat_for(take.amount_sat, self.price)
+        fiat = fiat_for(take.amount_sat, self.price) if agreed is None else agreed
         if take.fiat_minor != fiat or not 0 < fiat <= MAX_FIAT_MINOR:
-            raise InvalidRecord("fiat_minor", f"is not {fiat}, the offer's price for this amount")
+            whose = "the offer's price for this amount" if agreed is None else "the COUNTER's sum"
+            raise InvalidRecord("fiat_minor", f"is not {fiat}, {whose}")
         if take.method != self.method:
             raise InvalidRecord("method", f"is not {self.method}")
-        if take.escrow_kind != KIND_2OF3:
-            raise InvalidRecord("escrow_kind", f"is not {KIND_2OF3}")
+        if take.escrow_kind not in self.escrow_kinds:
+            raise InvalidRecord("escrow_kind", f"is none of {', '.join(self.escrow_kinds)}")
 
 
 def deposit(basis_points: int, amount_sat: int) -> int:
-    """Return a deposit in satoshi, rounded up: a tenth (10,000 sat) at least, half at most."""
+    """Return a deposit in satoshi, rounded up: a tenth (10,000 sat) at least, half at most.
+
+    No basis points make no deposit.
+    """
+    if not basis_points:
+        return 0
     wanted = max(-(-amount_sat * basis_points // 10_000), -(-amount_sat // 10), 10_000)
     return min(wanted, amount_sat // 2)
 
@@ -100,6 +131,8 @@ def build_contract(
     r = Reveal.from_wire(reveal.payload)
     buyer, seller = (r.part, d.part) if conditions.maker_is_seller else (d.part, r.part)
     a, a2 = drawn.arbiter, drawn.runner_up
+    backup = t.escrow_kind == KIND_BACKUP
+    key_a2 = arbiter_public(a2.point, a2.chain_code, drawn.seed, a2.outpoint, network)
     return Contract(
         network=network,
         trade_id=take.id,
@@ -119,6 +152,12 @@ def build_contract(
         key_b=buyer.escrow_key,
         key_s=seller.escrow_key,
         key_a=arbiter_public(a.point, a.chain_code, drawn.seed, a.outpoint, network),
+        key_b2=buyer.backup_key,
+        key_s2=seller.backup_key,
+        key_a2=key_a2 if backup else b"",
+        n=backup_blocks(conditions.period_s) if backup else 0,
+        arbiter=a.node_id,
+        runner_up=a2.node_id,
         bond_a=a.outpoint,
         bond_a2=a2.outpoint,
         fee_a=a.fee(t.amount_sat),

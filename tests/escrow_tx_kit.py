@@ -11,7 +11,7 @@ from escrow.backend_keys import TradeKey, TradeKeys
 from escrow.contract import Contract
 from escrow.funding import Funding, FundingInput, FundingSide, build_funding
 from escrow.keys import arbiter_public
-from escrow.script import p2wpkh
+from escrow.script import Branch, p2wpkh
 from p2pnode.base.networks import NETWORKS, Network
 from p2pnode.base.transaction import Outpoint
 
@@ -19,10 +19,12 @@ NET = NETWORKS["regtest"]
 TRADE = hashlib.sha256(b"trade").digest()
 SEED = hashlib.sha256(b"seed of the draw").digest()
 BOND = hashlib.sha256(b"arbiter").digest() + b"\xff" * 4
+BOND2 = hashlib.sha256(b"runner-up").digest() + b"\xff" * 4
 WORDS = {
     "B": "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about",
     "S": "legal winner thank year wave sausage worth useful legal winner thank yellow",
     "A": "letter advice cage absurd amount doctor acoustic avoid letter advice cage above",
+    "A2": "zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo wrong",
 }
 RATES = (1, 2, 5, 60)
 
@@ -32,14 +34,24 @@ def h(text: str) -> bytes:
 
 
 def trade_key(role: str, trade: bytes = TRADE, network: Network = NET) -> TradeKey:
-    keys = TradeKeys(WORDS[role], network)
-    return keys.arbiter_key(SEED, BOND) if role == "A" else keys.escrow_key(trade)
+    """The key of B, S or A, or of B2, S2 or A2 in the backup branch."""
+    keys = TradeKeys(WORDS["A2" if role == "A2" else role[0]], network)
+    if role[0] == "A":
+        return keys.arbiter_key(SEED, BOND2 if role == "A2" else BOND)
+    return keys.backup_key(trade) if role.endswith("2") else keys.escrow_key(trade)
 
 
-KEYS = {role: trade_key(role) for role in "BSA"}
+KEYS = {role: trade_key(role) for role in ("B", "S", "A", "B2", "S2", "A2")}
+ROLES = {Branch.MAIN: ("B", "S", "A"), Branch.BACKUP: ("B2", "S2", "A2")}
+BRANCHES = (  # every way of spending an escrow
+    (rules.KIND_2OF3, Branch.MAIN),
+    (rules.KIND_BACKUP, Branch.MAIN),
+    (rules.KIND_BACKUP, Branch.BACKUP),
+)
 
 
 def contract(**change: Any) -> Contract:
+    """A contract of the plain kind unless told otherwise; n follows kind and period."""
     network = change.get("network", NET)
     values: dict[str, Any] = {
         "network": network,
@@ -60,8 +72,14 @@ def contract(**change: Any) -> Contract:
         "key_b": KEYS["B"].public,
         "key_s": KEYS["S"].public,
         "key_a": KEYS["A"].public,
+        "key_b2": b"",
+        "key_s2": b"",
+        "key_a2": b"",
+        "n": 0,
+        "arbiter": BOND[:32],
+        "runner_up": BOND2[:32],
         "bond_a": BOND,
-        "bond_a2": h("runner-up") + b"\xff" * 4,
+        "bond_a2": BOND2,
         "fee_a": 4_000,
         "fee_a2": 5_000,
         "script_b": p2wpkh(b"\x02" + h("payout of B")),
@@ -76,6 +94,9 @@ def contract(**change: Any) -> Contract:
         "account_hash_b": h("account of B"),
         "account_hash_s": h("account of S"),
     }
+    if change.get("escrow_kind") == rules.KIND_BACKUP:
+        values |= {f"key_{role.lower()}": KEYS[role].public for role in ROLES[Branch.BACKUP]}
+        values["n"] = rules.backup_blocks(change.get("period_s", values["period_s"]))
     values |= change
     if "anchor_h" in change:
         values["fund_by"] = change["anchor_h"] + rules.FUND_WITHIN

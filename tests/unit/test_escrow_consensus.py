@@ -19,8 +19,8 @@ POINT = Outpoint(h("funding"), 0)
 
 def final() -> tuple[Transaction, TxOut]:
     split = release(MADE)
-    signature = first_sign(MADE, POINT, split, None, KEYS["S"])
-    tx = complete(MADE, POINT, split, None, KEYS["B"], KEYS["S"].public, signature)
+    pair = first_sign(MADE, POINT, split, KEYS["S"])
+    tx, _ = complete(MADE, POINT, split, KEYS["B"], KEYS["S"].public, pair)
     return tx, build_payout(MADE, POINT, split).prevout
 
 

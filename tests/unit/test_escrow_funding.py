@@ -24,13 +24,13 @@ from escrow_tx_kit import (
 )
 
 from escrow.backend_consensus import verify_transaction
-from escrow.backend_signatures import (
-    Opinions,
+from escrow.backend_funding import (
     assemble_funding,
     check_witnesses,
     sign_funding,
     sign_respend,
 )
+from escrow.backend_signatures import Opinions
 from escrow.contract import Contract
 from escrow.declared import check_declared, check_inputs, declare, read_declared
 from escrow.funding import (

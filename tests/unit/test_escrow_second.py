@@ -9,6 +9,7 @@ import pytest
 from escrow_tx_kit import contract, h, trade_key
 
 from escrow.backend_second import escrow_address
+from escrow.contract import KIND_2OF3, KIND_BACKUP
 from escrow.script import escrow_address as ours
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import NETWORKS
@@ -18,9 +19,16 @@ from p2pnode.base.networks import NETWORKS
 @pytest.mark.parametrize("trade", range(3))
 def test_the_same_address_on_every_network(name: str, trade: int) -> None:
     network = NETWORKS[name]
-    keys = {r: trade_key(r, h(f"trade {trade}"), network).public for r in "BS"}
-    made = contract(network=network, key_b=keys["B"], key_s=keys["S"])
-    assert escrow_address(made) == ours(made)
+    seen = set()
+    for kind, roles in ((KIND_2OF3, ("B", "S")), (KIND_BACKUP, ("B", "S", "B2", "S2"))):
+        keys = {
+            f"key_{r.lower()}": trade_key(r, h(f"trade {trade}"), network).public for r in roles
+        }
+        for days in (1, 60):  # n of 2 bytes at both ends of its range
+            made = contract(network=network, escrow_kind=kind, period_s=86_400 * days, **keys)
+            assert escrow_address(made) == ours(made)
+            seen.add(ours(made))
+    assert len(seen) == 3  # in the plain kind the period makes no address
 
 
 def test_it_does_not_follow_our_contract_blindly() -> None:
@@ -28,8 +36,11 @@ def test_it_does_not_follow_our_contract_blindly() -> None:
 
 
 def test_a_key_off_the_curve_is_refused_before_the_library_sees_it() -> None:
+    off_curve = b"\x02" + bytes(31) + b"\x05"
     with pytest.raises(InvalidRecord, match="key_s"):
-        escrow_address(contract(key_s=b"\x02" + bytes(31) + b"\x05"))
+        escrow_address(contract(key_s=off_curve))
+    with pytest.raises(InvalidRecord, match="key_a2"):
+        escrow_address(contract(escrow_kind=KIND_BACKUP, key_a2=off_curve))
 
 
 def test_loading_it_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Payouts are signed by any two of three; nothing else is signed, nothing wrong is completed."""
 
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 import pytest
@@ -9,21 +9,36 @@ from coincurve import PrivateKey
 from embit import ec
 from embit.script import Script
 from embit.transaction import Transaction as EmbitTx
-from escrow_tx_kit import KEYS, TRADE, WORDS, contract, h, published_arbiter_key, trade_key
+from escrow_tx_kit import (
+    BRANCHES,
+    KEYS,
+    ROLES,
+    TRADE,
+    WORDS,
+    contract,
+    h,
+    published_arbiter_key,
+    trade_key,
+)
 
 from escrow import backend_consensus
+from escrow.backend_bench import TradeBench
 from escrow.backend_keys import TradeKey, TradeKeys
 from escrow.backend_signatures import Opinions, complete, first_sign
+from escrow.contract import KIND_BACKUP, Contract
 from escrow.keys import ORDER, check_ecdsa_form
 from escrow.payout import (
+    Branch,
     Split,
     build_payout,
     check_first_signature,
+    check_first_signatures,
     payout_rates,
     release,
     verdict_split,
 )
-from escrow.script import witness_script
+from escrow.script import witness_script, witness_stack
+from escrow.sighash import sighash as own_sighash
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, SecondOpinionDiffers
 from p2pnode.base.networks import NETWORKS
 from p2pnode.base.transaction import Outpoint, parse_transaction
@@ -43,42 +58,117 @@ def sign_by_hand(sighash_type: int, key: TradeKey, split: Split | None = None) -
     return secret.sign(digest).serialize() + bytes([sighash_type])
 
 
-@pytest.mark.parametrize(("first", "second"), list(permutations("BSA", 2)))
+@pytest.mark.parametrize(("first", "second"), list(permutations(range(3), 2)))
+@pytest.mark.parametrize(("kind", "branch"), BRANCHES)
 @pytest.mark.parametrize("name", SPLITS)
-def test_any_two_of_three_complete(first: str, second: str, name: str) -> None:
-    split = SPLITS[name]
-    for rate in (None, *payout_rates(MADE)):
-        signature = first_sign(MADE, POINT, split, rate, KEYS[first])
-        public = KEYS[first].public
-        assert check_first_signature(MADE, POINT, split, rate, public, signature) == signature
-        final = complete(MADE, POINT, split, rate, KEYS[second], public, signature)
-        payout = build_payout(MADE, POINT, split, rate)
+def test_any_two_of_three_complete(
+    first: int, second: int, kind: str, branch: Branch, name: str
+) -> None:
+    made = contract(escrow_kind=kind)
+    split = release(made) if name == "release" else verdict_split(made, 123_456, branch)
+    one, other = (KEYS[ROLES[branch][n]] for n in (first, second))
+    pair = first_sign(made, POINT, split, one, branch)
+    assert check_first_signatures(made, POINT, split, one.public, pair, branch) == pair
+    finals = complete(made, POINT, split, other, one.public, pair, branch)
+    for rate, final in zip(payout_rates(made), finals, strict=True):
+        payout = build_payout(made, POINT, split, rate, branch)
         assert final.txid == payout.tx.txid
         assert parse_transaction("tx", final.serialize()) == final
+        assert final.inputs[0].sequence == (made.n if branch else 0xFFFFFFFD)
         backend_consensus.verify_transaction(final, [payout.prevout])
-        predicted = payout.fee_sat * 4 / (rate or MADE.rate)
+        predicted = payout.fee_sat * 4 / rate
         assert predicted - 8 <= final.weight <= predicted  # a grinded signature is a byte less
 
 
-def test_release_has_the_size_the_design_measured() -> None:
-    made = contract(script_s=b"\x00\x14" + h("s")[:20])
-    split = release(made)
-    signature = first_sign(made, POINT, split, None, KEYS["S"])
-    final = complete(made, POINT, split, None, KEYS["B"], KEYS["S"].public, signature)
-    assert final.vsize in (176, 177)
+def test_payouts_have_the_sizes_the_design_measured() -> None:
+    """Of two P2WPKH outputs; low-R signatures are a byte shorter than the weight says."""
+    sizes = {}
+    for kind, branch in BRANCHES:
+        made = contract(escrow_kind=kind, script_s=b"\x00\x14" + h("s")[:20])
+        _, seller, arbiter = (KEYS[role] for role in ROLES[branch])
+        pair = first_sign(made, POINT, release(made), arbiter, branch)
+        finals = complete(made, POINT, release(made), seller, arbiter.public, pair, branch)
+        sizes[kind, branch] = finals[0].vsize
+    assert sizes == dict(zip(BRANCHES, (177, 205, 206), strict=True))
+
+
+@pytest.mark.parametrize("pair", list(combinations(range(3), 2)))
+@pytest.mark.parametrize("sequence", [0, 1, "n - 1", 0xFFFFFFFD, 0x8000_0000, 1 << 22])
+def test_the_backup_branch_is_shut_before_its_time(
+    pair: tuple[int, int], sequence: int | str
+) -> None:
+    """Core refuses every pair at a smaller sequence, or one that switches BIP 68 off."""
+    made = contract(escrow_kind=KIND_BACKUP)
+    payout = build_payout(made, POINT, release(made), None, Branch.BACKUP)
+    for age in (made.n, made.n - 1 if isinstance(sequence, str) else sequence):
+        tx = replace(payout.tx, inputs=(replace(payout.tx.inputs[0], sequence=age),))
+        digest = own_sighash(tx, 0, [payout.prevout], witness_script(made))
+        keys = [KEYS[ROLES[Branch.BACKUP][n]] for n in pair]
+        signatures = {
+            key.public: ec.PrivateKey.from_wif(key.wif()).sign(digest).serialize() + b"\x01"
+            for key in keys
+        }
+        stack = witness_stack(made, signatures, Branch.BACKUP)
+        final = replace(tx, inputs=(replace(tx.inputs[0], witness=stack),))
+        if age == made.n:
+            backend_consensus.verify_transaction(final, [payout.prevout])
+        else:
+            with pytest.raises(InvalidRecord, match=r"inputs\[0\]"):
+                backend_consensus.verify_transaction(final, [payout.prevout])
+
+
+def test_keys_of_one_branch_do_not_open_the_other() -> None:
+    made = contract(escrow_kind=KIND_BACKUP)
+    for branch, other in ((Branch.MAIN, Branch.BACKUP), (Branch.BACKUP, Branch.MAIN)):
+        key, peer = KEYS[ROLES[other][0]], KEYS[ROLES[branch][1]]
+        with pytest.raises(LocalFault, match="no key of that escrow"):
+            first_sign(made, POINT, release(made), key, branch)
+        pair = first_sign(made, POINT, release(made), peer, branch)
+        with pytest.raises(InvalidRecord, match="signatures"):
+            check_first_signatures(made, POINT, release(made), peer.public, pair, other)
+        with pytest.raises(PeerFault, match="no other key"):
+            complete(made, POINT, release(made), key, peer.public, pair, other)
+    with pytest.raises(InvalidRecord, match="branch"):
+        first_sign(MADE, POINT, release(MADE), KEYS["B2"], Branch.BACKUP)
+
+
+def test_the_bench_takes_the_key_of_the_branch() -> None:
+    made = contract(escrow_kind=KIND_BACKUP)
+    trader = TradeBench(KEYS["B"], backup_key=KEYS["B2"])
+    runner_up = TradeBench(KEYS["A2"])
+    split = verdict_split(made, 1_000, Branch.BACKUP)
+    pair = runner_up.first_sign(made, POINT, split, Branch.BACKUP)
+    finals = trader.complete(made, POINT, split, KEYS["A2"].public, pair, Branch.BACKUP)
+    for rate, raw in zip(payout_rates(made), finals, strict=True):
+        payout = build_payout(made, POINT, split, rate, Branch.BACKUP)
+        final = parse_transaction("tx", raw)
+        backend_consensus.verify_transaction(final, [payout.prevout])
+    for bad in (pair[::-1], (pair[0], pair[0]), pair[:1], (b"", b"")):
+        with pytest.raises(PeerFault, match="signatures"):
+            trader.complete(made, POINT, split, KEYS["A2"].public, bad, Branch.BACKUP)
+
+
+def test_equal_rates_make_the_same_signature_twice() -> None:
+    made = contract(rate=156)
+    pair = first_sign(made, POINT, release(made), KEYS["S"])
+    assert pair[0] == pair[1]
 
 
 def test_signing_twice_gives_the_same_bytes() -> None:
     split = SPLITS["release"]
-    once = first_sign(MADE, POINT, split, None, KEYS["S"])
-    assert once == first_sign(MADE, POINT, split, None, KEYS["S"])
+    assert first_sign(MADE, POINT, split, KEYS["S"]) == first_sign(MADE, POINT, split, KEYS["S"])
 
 
 # ------------------------------------------------------------------ a peer's bad signature
 
 
+def low(made: Contract, key: TradeKey, split: Split | None = None, at: Outpoint = POINT) -> bytes:
+    """The signature at the contract's own rate."""
+    return first_sign(made, at, split or SPLITS["release"], key)[0]
+
+
 def bad_signatures() -> dict[str, Any]:
-    good = first_sign(MADE, POINT, SPLITS["release"], None, KEYS["S"])
+    good = low(MADE, KEYS["S"])
     der = check_ecdsa_form("signature", good)
     r_end = 4 + der[3]
     s = int.from_bytes(der[r_end + 2 :], "big")
@@ -98,20 +188,14 @@ def bad_signatures() -> dict[str, Any]:
         "NONE relabelled as ALL": sign_by_hand(2, KEYS["S"])[:-1] + b"\x01",
         "without a sighash byte": good[:-1],
         "a flipped bit": bytes(flipped),
-        "by the buyer himself": first_sign(MADE, POINT, release_split, None, KEYS["B"]),
-        "by the arbiter": first_sign(MADE, POINT, release_split, None, KEYS["A"]),
-        "of another outpoint": first_sign(
-            MADE, Outpoint(POINT.txid, 0), release_split, None, KEYS["S"]
-        ),
-        "of another trade": first_sign(other_trade, POINT, release_split, None, KEYS["S"]),
-        "of another split": first_sign(MADE, POINT, shifted, None, KEYS["S"]),
-        "at another rate": first_sign(MADE, POINT, release_split, 8, KEYS["S"]),
-        "paying a foreign output": first_sign(
-            replace(MADE, script_b=b"\x00\x14" + h("thief")[:20]),
-            POINT,
-            release_split,
-            None,
-            KEYS["S"],
+        "by the buyer himself": low(MADE, KEYS["B"]),
+        "by the arbiter": low(MADE, KEYS["A"]),
+        "of another outpoint": low(MADE, KEYS["S"], at=Outpoint(POINT.txid, 0)),
+        "of another trade": low(other_trade, KEYS["S"]),
+        "of another split": low(MADE, KEYS["S"], shifted),
+        "at another rate": first_sign(MADE, POINT, release_split, KEYS["S"])[1],
+        "paying a foreign output": low(
+            replace(MADE, script_b=b"\x00\x14" + h("thief")[:20]), KEYS["S"]
         ),
         "empty": b"",
         "zeros": bytes(72),
@@ -129,21 +213,27 @@ def test_a_bad_first_signature_is_refused(name: str) -> None:
     split, public = SPLITS["release"], KEYS["S"].public
     with pytest.raises(InvalidRecord, match="signature"):
         check_first_signature(MADE, POINT, split, None, public, signature)
-    with pytest.raises(PeerFault, match="signature") as caught:
-        complete(MADE, POINT, split, None, KEYS["B"], public, signature)
-    assert caught.value.field == "signature"
+    good = first_sign(MADE, POINT, split, KEYS["S"])
+    for n, pair in enumerate(((signature, good[1]), (good[0], signature))):
+        if n and name == "at another rate":
+            continue  # it is the good one there
+        with pytest.raises(InvalidRecord, match="signature"):
+            check_first_signatures(MADE, POINT, split, public, pair)
+        with pytest.raises(PeerFault, match="signature") as caught:
+            complete(MADE, POINT, split, KEYS["B"], public, pair)
+        assert caught.value.field == f"signatures[{n}]"
 
 
 def test_one_key_cannot_be_both_signers() -> None:
     split = SPLITS["release"]
-    own = first_sign(MADE, POINT, split, None, KEYS["B"])
+    own = first_sign(MADE, POINT, split, KEYS["B"])
     with pytest.raises(PeerFault, match="no other key"):
-        complete(MADE, POINT, split, None, KEYS["B"], KEYS["B"].public, own)
+        complete(MADE, POINT, split, KEYS["B"], KEYS["B"].public, own)
     stranger = trade_key("B", h("other"))
     with pytest.raises(PeerFault, match="no other key"):
-        complete(MADE, POINT, split, None, KEYS["B"], stranger.public, own)
+        complete(MADE, POINT, split, KEYS["B"], stranger.public, own)
     with pytest.raises(LocalFault, match="no key of that escrow"):
-        first_sign(MADE, POINT, split, None, stranger)
+        first_sign(MADE, POINT, split, stranger)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +255,12 @@ def test_one_key_cannot_be_both_signers() -> None:
 )
 def test_no_number_out_of_bounds_is_signed(split: Split, rate: int | None, field: str) -> None:
     with pytest.raises(InvalidRecord) as caught:
-        first_sign(MADE, POINT, split, rate, KEYS["S"])
+        build_payout(MADE, POINT, split, rate)
+    assert caught.value.field == field
+    if rate is not None:
+        return  # nobody names a rate to a signer
+    with pytest.raises(InvalidRecord) as caught:
+        first_sign(MADE, POINT, split, KEYS["S"])
     assert caught.value.field == field
 
 
@@ -187,7 +282,7 @@ DIFFERING = {
 @pytest.mark.parametrize("name", ["address", "sighash"])
 def test_a_differing_opinion_stops_a_first_signer(role: str, name: str) -> None:
     with pytest.raises(SecondOpinionDiffers) as caught:
-        first_sign(MADE, POINT, SPLITS["verdict"], None, KEYS[role], DIFFERING[name])
+        first_sign(MADE, POINT, SPLITS["verdict"], KEYS[role], opinions=DIFFERING[name])
     assert (caught.value.field, caught.value.code) == (name, "second_opinion")
 
 
@@ -195,9 +290,9 @@ def test_a_differing_opinion_stops_a_first_signer(role: str, name: str) -> None:
 @pytest.mark.parametrize("name", DIFFERING)
 def test_a_differing_opinion_stops_a_completer(role: str, name: str) -> None:
     split, public = SPLITS["verdict"], KEYS["A"].public
-    good = first_sign(MADE, POINT, split, None, KEYS["A"])
+    good = first_sign(MADE, POINT, split, KEYS["A"])
     with pytest.raises(SecondOpinionDiffers) as caught:
-        complete(MADE, POINT, split, None, KEYS[role], public, good, DIFFERING[name])
+        complete(MADE, POINT, split, KEYS[role], public, good, opinions=DIFFERING[name])
     assert caught.value.field == name
 
 
@@ -217,8 +312,9 @@ def test_keys_hide_their_secret() -> None:
 
 
 def test_a_trade_key_belongs_to_one_trade_and_one_wallet() -> None:
-    keys = {trade_key(role, trade).public for role in "BS" for trade in (TRADE, h("2"), h("3"))}
-    assert len(keys) == 6
+    roles = ("B", "S", "B2", "S2")
+    keys = {trade_key(role, trade).public for role in roles for trade in (TRADE, h("2"), h("3"))}
+    assert len(keys) == 12
     assert trade_key("B").public == KEYS["B"].public
 
 
@@ -234,9 +330,10 @@ def test_derivation_matches_another_implementation() -> None:
     from escrow.keys import arbiter_path, trade_path
 
     root = bip32.HDKey.from_seed(bip39.mnemonic_to_seed(WORDS["B"]))
-    path = [8383, 1, 0, *trade_path(TRADE)]
-    node = root.derive([step | 1 << 31 for step in path])
-    assert node.key.get_public_key().sec() == KEYS["B"].public
+    for purpose, role in ((0, "B"), (1, "B2")):
+        path = [8383, 1, purpose, *trade_path(TRADE)]
+        node = root.derive([step | 1 << 31 for step in path])
+        assert node.key.get_public_key().sec() == KEYS[role].public
     root = bip32.HDKey.from_seed(bip39.mnemonic_to_seed(WORDS["A"]))
     account = root.derive([step | 1 << 31 for step in (8383, 1, 2)])
     from escrow_tx_kit import BOND, NET, SEED
