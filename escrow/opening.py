@@ -39,6 +39,7 @@ from p2pnode.base.errors import LocalFault, PeerFault
 
 OPENING_S: Final = 60  # from one step to the next until the contract is signed
 FUNDING_S: Final = 600  # from the contract, or from our signature, to the final funding
+SILENCE: Final = f"no answer within {OPENING_S} s"  # such an ABORT enters the draw as broken
 
 EARLY_STATES: Final = (Taking, Drawing, Contracting, Funding)
 
@@ -58,7 +59,7 @@ def step(state: State, event: Event, facts: Facts, now: int) -> Step:
         case ((Taking() | Drawing() | Contracting() | Funding()), Received(message)):
             return _received(state, event, message.kind, facts, now)
         case ((Taking() | Drawing() | Contracting()), Tick()) if now >= state.since + OPENING_S:
-            return _abort(facts, f"no answer within {OPENING_S} s")
+            return _abort(facts, SILENCE)
         case Funding(since, 0), Tick() if now >= since + FUNDING_S:
             return _abort(facts, f"not funded within {FUNDING_S} s")
         case ((Taking() | Drawing() | Contracting()), Cancel(reason)):
