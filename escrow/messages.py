@@ -7,7 +7,9 @@
 
 One chain for each (trade, sender, recipient): `seq` from 0, `prev` the sender's last
 message to that recipient, `seen` the recipient's last one that the sender has applied.
-The trade's id is the id of its TAKE, whose own `trade_id` is zero (docs/trade.md).
+The trade's id is the id of its TAKE, whose own `trade_id` is zero (docs/trade.md). PROPOSE,
+COUNTER and a REFUSE to them come before any trade: `trade_id` is zero too, `seq` counts the
+negotiation's messages and `prev` names the one answered (`escrow.bargain`).
 """
 
 import hashlib
@@ -66,6 +68,9 @@ class Kind(IntEnum):
     ENQUIRY = 31
 
 
+BEFORE_TRADE: Final = frozenset({Kind.TAKE, Kind.PROPOSE, Kind.COUNTER})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Message:
     """One header, its signature and its payload. An instance that was parsed is verified."""
@@ -83,6 +88,7 @@ class Message:
     draw_no: int
     payload: bytes
     signature: bytes = b""
+    cut_hash: bytes = b""  # of a payload that lies elsewhere; `payload` is then its head
 
     def body(self) -> tuple[Any, ...]:
         """Return the header's canonical array."""
@@ -98,7 +104,7 @@ class Message:
             self.tip_height,
             self.tip_hash,
             self.draw_no,
-            hashlib.sha256(self.payload).digest(),
+            self.cut_hash or hashlib.sha256(self.payload).digest(),
         )
 
     @cached_property
@@ -119,7 +125,9 @@ class Message:
         return type(self)(**(values | {"signature": key.sign(self.id)}))
 
     def wire(self) -> bytes:
-        """Return the bytes that travel and are kept."""
+        """Return the bytes that travel and are kept. Raises ValueError for a cut one."""
+        if self.cut_hash:
+            raise ValueError("the payload of this message lies elsewhere")
         return wire.pack((self.body(), self.signature, self.payload))
 
     @classmethod
@@ -127,7 +135,28 @@ class Message:
         """Parse and verify header, payload hash and signature. Raises InvalidRecord."""
         parts = wire.fields("message", wire.unpack("message", raw, limit=MAX_MESSAGE), 3)
         body = wire.fields("header", parts[0], 12)
-        payload = wire.blob("payload", parts[2], MAX_PAYLOAD, low=1)
+        return cls._read(body, parts[1], parts[2], network)
+
+    @classmethod
+    def from_header(cls, body: object, signature: object, head: bytes, network: Network) -> Self:
+        """Verify a header alone; `head` stands for its payload, which lies elsewhere.
+
+        Raises InvalidRecord.
+        """
+        lines = wire.fields("header", body, 12)
+        cut_hash = wire.exact("payload_hash", lines[11], 32)
+        return cls._read(lines, signature, head, network, cut_hash)
+
+    @classmethod
+    def _read(
+        cls,
+        body: tuple[Any, ...],
+        signature: object,
+        payload: object,
+        network: Network,
+        cut_hash: bytes = b"",
+    ) -> Self:
+        found = wire.blob("payload", payload, MAX_PAYLOAD, low=1)
         wire.within("version", body[0], VERSION, VERSION)
         try:
             kind = Kind(wire.within("kind", body[1], 1, max(Kind)))
@@ -145,15 +174,16 @@ class Message:
             tip_height=wire.within("tip_height", body[8], 0, 499_999_999),
             tip_hash=wire.exact("tip_hash", body[9], 32),
             draw_no=wire.within("draw_no", body[10], 0, MAX_DRAWS),
-            payload=payload,
-            signature=wire.exact("signature", parts[1], 64),
+            payload=found,
+            signature=wire.exact("signature", signature, 64),
+            cut_hash=cut_hash,
         )
-        if wire.exact("payload_hash", body[11], 32) != hashlib.sha256(payload).digest():
+        if wire.exact("payload_hash", body[11], 32) != message.body()[11]:
             raise InvalidRecord("payload_hash", "does not match the payload")
         if message.sender == message.recipient:
             raise InvalidRecord("recipient", "is the sender himself")
-        if (message.kind is Kind.TAKE) != (message.trade_id == ZERO):
-            raise InvalidRecord("trade_id", "is zero in a TAKE and in nothing else")
+        if kind is not Kind.REFUSE and (kind in BEFORE_TRADE) != (message.trade_id == ZERO):
+            raise InvalidRecord("trade_id", "is zero before the trade, and only there")
         if (message.seq == 0) != (message.prev == ZERO):
             raise InvalidRecord("prev", "is zero in a chain's first message and in no other")
         if message.draw_no and kind not in {Kind.TAKE, Kind.DRAW}:

@@ -6,6 +6,7 @@ the outbox that is delivered until the peer has applied it. A state is saved by 
 and canonical fields; never pickled.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -16,13 +17,17 @@ from escrow.facts import Own
 from escrow.messages import Kind, Message
 from escrow.model import State
 from escrow.payout import Split
+from escrow.store_evidence import Shelf
 from escrow.store_roll import Roll
 from escrow.terms import Terms
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, StorageFault
 from p2pnode.base.networks import Network
+from p2pnode.base.ports import Clock
 from p2pnode.base.store import Database
 from p2pnode.base.transaction import Outpoint
+
+log: Final = logging.getLogger(__name__)
 
 TRADER: Final = "trader"
 ARBITER: Final = "arbiter"
@@ -63,6 +68,15 @@ _SCRIPTS: Final = (
     CREATE TABLE trade_record (
         trade_id BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (trade_id, id)
     ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE message_time (
+        id BLOB PRIMARY KEY, at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    DELETE FROM arbiter_record;
+    ALTER TABLE arbiter_record DROP COLUMN weight
     """,
 )
 
@@ -121,9 +135,17 @@ def load_state(name: str, version: int, body: bytes) -> State:
 class Journal:
     """The tables; every write belongs inside the caller's `Database.transaction`."""
 
-    def __init__(self, database: Database, network: Network) -> None:
+    def __init__(
+        self,
+        database: Database,
+        network: Network,
+        shelf: Shelf | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.database = database
         self._network = network
+        self._shelf = shelf
+        self._clock = clock
         database.migrate("trades", _SCRIPTS)
         self.roll = Roll(database, network)
 
@@ -202,7 +224,8 @@ class Journal:
     # -- messages
 
     def add(self, message: Message, *, mine: bool) -> None:
-        """Keep a message; ours goes to the outbox."""
+        """Keep a message; ours goes to the outbox. Evidence lies sealed (store_evidence)."""
+        raw = self._evidence().row(message) if message.kind is Kind.EVIDENCE else message.wire()
         self.database.run(
             "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?,"
             " (SELECT coalesce(max(number), 0) + 1 FROM message), ?)",
@@ -212,16 +235,58 @@ class Journal:
             message.recipient,
             message.seq,
             int(message.kind),
-            message.wire(),
+            raw,
             int(mine),
         )
+        if self._clock is not None:
+            now = self._clock.now()
+            self.database.run("INSERT INTO message_time VALUES (?, ?)", message.id, now)
 
     def messages(self, trade_id: bytes) -> tuple[Message, ...]:
-        """Return a trade's messages in the order in which we sent and applied them."""
+        """Return a trade's messages in the order in which we sent and applied them.
+
+        EVIDENCE comes cut: header and head, without the data (`whole`).
+        """
         rows = self.database.all(
-            "SELECT raw FROM message WHERE trade_id = ? ORDER BY number", trade_id
+            "SELECT id, kind, CASE WHEN kind = ? THEN x'' ELSE raw END AS raw"
+            " FROM message WHERE trade_id = ? ORDER BY number",
+            int(Kind.EVIDENCE),
+            trade_id,
         )
-        return tuple(_parsed(r["raw"], self._network) for r in rows)
+        return tuple(
+            self._cut(r["id"]) if r["kind"] == Kind.EVIDENCE else _parsed(r["raw"], self._network)
+            for r in rows
+        )
+
+    def whole(self, message: Message) -> Message:
+        """Return a cut message with its payload. Raises StorageFault if that is damaged."""
+        if not message.cut_hash:
+            return message
+        return self._evidence().whole(message.id, self._raw(message.id))
+
+    def times(self, trade_id: bytes) -> dict[bytes, int]:
+        """Return when, by this node's clock, each message of a trade was sent or applied."""
+        rows = self.database.all(
+            "SELECT t.id, t.at FROM message_time t JOIN message m ON m.id = t.id"
+            " WHERE m.trade_id = ?",
+            trade_id,
+        )
+        return {r["id"]: r["at"] for r in rows}
+
+    def _cut(self, message_id: bytes) -> Message:
+        shelf = self._evidence()
+        return shelf.remembered(message_id) or shelf.cut(message_id, self._raw(message_id))
+
+    def _raw(self, message_id: bytes) -> bytes:
+        row = self.database.one("SELECT raw FROM message WHERE id = ?", message_id)
+        if row is None:
+            raise StorageFault(f"the journal has lost message {message_id.hex()[:16]}")
+        return bytes(row["raw"])
+
+    def _evidence(self) -> Shelf:
+        if self._shelf is None:
+            raise LocalFault("this node keeps no evidence: it has no key for it")
+        return self._shelf
 
     def known(self, message_id: bytes) -> bool:
         """Tell whether a message was kept before."""
@@ -230,11 +295,26 @@ class Journal:
     def outbox(self, recipient: bytes) -> list[tuple[bytes, bytes, bytes]]:
         """Return (id, trade id, raw) of what that peer has not applied yet, oldest first."""
         rows = self.database.all(
-            "SELECT id, trade_id, raw FROM message WHERE recipient = ? AND undelivered = 1"
+            "SELECT id, trade_id, kind, raw FROM message WHERE recipient = ? AND undelivered = 1"
             " ORDER BY number",
             recipient,
         )
-        return [(r["id"], r["trade_id"], r["raw"]) for r in rows]
+        found, broken = [], set()
+        for r in rows:
+            try:
+                raw = self._travels(r["id"], r["kind"], r["raw"])
+            except StorageFault as error:  # nothing behind it can be applied
+                log.warning("trade %s sends no more: %s", r["trade_id"].hex()[:16], error)
+                broken.add(r["trade_id"])
+            if r["trade_id"] not in broken:
+                found.append((r["id"], r["trade_id"], raw))
+        return found
+
+    def _travels(self, message_id: bytes, kind: int, raw: bytes) -> bytes:
+        """Return a row's bytes as they go to a peer. Raises StorageFault for damage."""
+        if kind != Kind.EVIDENCE:
+            return raw
+        return self._evidence().whole(message_id, raw).wire()
 
     def recipients(self) -> list[bytes]:
         """Return every peer for whom something waits."""
