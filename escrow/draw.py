@@ -1,21 +1,22 @@
 """The draw of the arbiter: random, steered by neither trader, re-checkable by anyone.
 
     seed = SHA-256(tag "seed" || [id(TAKE), id(DRAW), n_T])
-    set  = union of exactly the two lists, eligible records, ascending by outpoint
+    set  = union of exactly the two lists, eligible records (`anchor`), ascending by outpoint
     for i = 0 (arbiter), 1 (runner-up): r = int_be(SHA-256(tag "pick" || [seed, i])) mod W,
-        walk subtracting weights; then remove the winner's node
+        walk subtracting weights; then remove every record of the winner's node or bond key
 
 Both lists are inside the seed: the taker's by the root in his TAKE, the maker's by his DRAW,
-whose nonce he fixes before the taker's is known. Eligibility is a function of the record and
-of blocks at least six below the tip, so two honest nodes never differ. Pure: `block_hash`
-answers from one's own chain. docs/trade.md, section 3.
+whose nonce he fixes before the taker's is known. Pure: `eyes` answers from one's own chain.
+docs/draw.md.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from escrow.anchor import Anchor, Candidate
 from escrow.arbiters import ArbiterRecord
+from escrow.bond import Eyes
 from escrow.messages import Message
 from escrow.payloads import MAX_LISTED, Draw, Reveal, Take
 from p2pnode.base import wire
@@ -25,11 +26,8 @@ from p2pnode.base.networks import Network
 ANCHOR_DEPTH: Final = 6  # the anchor lies this far below the taker's tip
 ANCHOR_SLACK: Final = 3
 FRESH_DEPTH: Final = 24  # an arbiter names a block this far below its own tip
-OLDEST: Final = 288
-YOUNGEST: Final = 6
 
 Listed = tuple[tuple[bytes, bytes], ...]  # (outpoint, record id), ascending
-BlockHash = Callable[[int], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,90 +64,57 @@ def find_work(network: Network, take: Take, taker: bytes) -> int:
     return work
 
 
-def eligible(
-    record: ArbiterRecord, *, anchor_h: int, traders: Iterable[bytes], block_hash: BlockHash
-) -> bool:
-    """Tell whether a record counts at the anchor; others are skipped in silence."""
-    return (
-        anchor_h - OLDEST <= record.at_height <= anchor_h - YOUNGEST
-        and record.node_id not in traders
-        and block_hash(record.at_height) == record.at_hash
-    )
+def shortlist(pool: Iterable[Candidate]) -> list[ArbiterRecord]:
+    """Return whom to list in a TAKE or DRAW: the heaviest."""
+    chosen = sorted(pool, key=lambda c: (-c.weight, c.record.outpoint))[:MAX_LISTED]
+    return [c.record for c in chosen]
 
 
-def newest(records: Iterable[ArbiterRecord]) -> dict[bytes, ArbiterRecord]:
-    """Keep the newest record of each bond; two of one height put that bond out."""
-    best: dict[bytes, ArbiterRecord] = {}
-    clash: set[tuple[bytes, int]] = set()
-    for record in records:
-        other = best.get(record.outpoint)
-        if other is None or record.at_height > other.at_height:
-            best[record.outpoint] = record
-        elif record.at_height == other.at_height and record.id != other.id:
-            clash.add((record.outpoint, record.at_height))
-    return {p: r for p, r in best.items() if (p, r.at_height) not in clash}
+def listing(records: Iterable[ArbiterRecord]) -> Listed:
+    """Return records as a list of the wire: (outpoint, id), ascending by outpoint."""
+    return tuple(sorted((r.outpoint, r.id) for r in records))
 
 
-def shortlist(records: Iterable[ArbiterRecord]) -> Listed:
-    """Return one's own list for a TAKE or DRAW from eligible records: the heaviest."""
-    chosen = sorted(newest(records).values(), key=lambda r: (-r.weight, r.outpoint))[:MAX_LISTED]
-    return tuple(sorted((r.outpoint, r.id) for r in chosen))
-
-
-def large_enough(network: Network, records: Iterable[ArbiterRecord], seen_weight: int) -> str:
-    """Return why a set is too small to draw from, or nothing; judged before the seed exists."""
-    found = list(records)
-    if len(found) < network.min_arbiters:
-        return f"{len(found)} eligible arbiters, {network.min_arbiters} are needed"
-    if 2 * sum(r.weight for r in found) < seen_weight:
-        return "less than half of the arbiters that this node has seen in 30 days"
-    return ""
-
-
-def union(
-    listed: Iterable[tuple[bytes, bytes]],
-    records: Mapping[bytes, ArbiterRecord],
-    *,
-    anchor_h: int,
-    traders: Iterable[bytes],
-    block_hash: BlockHash,
+def listed_records(
+    listed: Iterable[tuple[bytes, bytes]], records: Mapping[bytes, ArbiterRecord]
 ) -> tuple[ArbiterRecord, ...]:
-    """Return the eligible records of the lists, ascending by outpoint.
+    """Return the records of one or two lists, each once.
 
     Raises InvalidRecord for a listed record that is lacking or lies under another outpoint.
     """
-    traders = frozenset(traders)
     found = []
-    for outpoint, record_id in set(listed):
+    for outpoint, record_id in sorted(set(listed)):
         record = records.get(record_id)
         if record is None:
             raise InvalidRecord("records", f"lack {record_id.hex()[:16]}…, which is listed")
         if record.outpoint != outpoint:
             raise InvalidRecord("arbiters", "list a record under another outpoint")
         found.append(record)
-    kept = newest(found).values()
-    chosen = (
-        r for r in kept if eligible(r, anchor_h=anchor_h, traders=traders, block_hash=block_hash)
-    )
-    return tuple(sorted(chosen, key=lambda r: r.outpoint))
+    return tuple(found)
 
 
-def pick(network: Network, seed: bytes, pool: Iterable[ArbiterRecord]) -> tuple[ArbiterRecord, ...]:
+def pick(network: Network, seed: bytes, pool: Iterable[Candidate]) -> tuple[ArbiterRecord, ...]:
     """Walk the weighted pool for arbiter and runner-up. Raises InvalidRecord for fewer than two."""
     left, winners = list(pool), []
     for i in (0, 1):
-        total = sum(r.weight for r in left)
+        total = sum(c.weight for c in left)
         if not total:
             raise InvalidRecord("arbiters", "are fewer than two nodes")
         ticket = wire.digest(wire.tag(network.name, "pick"), [seed, i])
         r = int.from_bytes(ticket, "big") % total
-        for record in left:
-            if r < record.weight:
+        for candidate in left:
+            if r < candidate.weight:
                 break
-            r -= record.weight
-        winners.append(record)
-        left = [other for other in left if other.node_id != record.node_id]
+            r -= candidate.weight
+        winners.append(candidate.record)
+        left = [other for other in left if not _same_owner(other.record, candidate.record)]
     return tuple(winners)
+
+
+def _same_owner(one: ArbiterRecord, other: ArbiterRecord) -> bool:
+    """Tell whether two records are of one node, or of two that share a bond key."""
+    keys = [r.bond.key for r in (one, other) if r.bond is not None]
+    return one.node_id == other.node_id or (len(keys) == 2 and keys[0] == keys[1])
 
 
 def conclude(
@@ -157,7 +122,7 @@ def conclude(
     draw: Message,
     reveal: Message,
     records: Mapping[bytes, ArbiterRecord],
-    block_hash: BlockHash,
+    eyes: Eyes,
 ) -> Drawn:
     """Check the commitments of the three messages and compute the draw from them alone.
 
@@ -173,7 +138,7 @@ def conclude(
     work = wire.leading_zero_bits(work_of(network, t, take.sender, t.work))
     if work < network.take_bits:
         raise InvalidRecord("take.work", f"has {work} zero bits of {network.take_bits}")
-    if block_hash(t.anchor_h) != t.anchor_hash:
+    if eyes.block_hash(t.anchor_h) != t.anchor_hash:
         raise InvalidRecord("take.anchor_hash", f"is not our chain's block {t.anchor_h}")
     if d.take_id != take.id:
         raise InvalidRecord("draw.take_id", "is not the id of this TAKE")
@@ -183,18 +148,20 @@ def conclude(
         raise InvalidRecord("reveal.nonce", "is not what the TAKE committed to")
     if root(network, r.arbiters) != t.root:
         raise InvalidRecord("reveal.arbiters", "are not what the TAKE committed to")
-    pool = union(
-        (*d.arbiters, *r.arbiters),
-        records,
-        anchor_h=t.anchor_h,
-        traders=(take.sender, take.recipient),
-        block_hash=block_hash,
-    )
+    anchor = anchor_of(take, eyes)
+    pool = anchor.candidates(listed_records((*d.arbiters, *r.arbiters), records))
     if len(pool) < network.min_arbiters:
         raise InvalidRecord("arbiters", f"are {len(pool)} eligible, not {network.min_arbiters}")
     seed = seed_of(network, take.id, draw.id, r.nonce)
     arbiter, runner_up = pick(network, seed, pool)
     return Drawn(seed, arbiter, runner_up, len(pool))
+
+
+def anchor_of(take: Message, eyes: Eyes) -> Anchor:
+    """Return the anchor that a TAKE names, for the amount that it asks for."""
+    t = Take.from_wire(take.payload)
+    traders = frozenset((take.sender, take.recipient))
+    return Anchor(take.network, t.anchor_h, t.amount_sat, traders, eyes)
 
 
 def seed_of(network: Network, take_id: bytes, draw_id: bytes, nonce: bytes) -> bytes:

@@ -7,12 +7,13 @@ Exactly these lines, no more and no fewer. Pure; the one declared error is Inval
 the line that fails: where a signature fails, the lines that it covers. docs/draw.md.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from escrow.arbiters import ArbiterRecord
-from escrow.draw import Drawn, conclude
+from escrow.bond import Eyes
+from escrow.draw import Drawn, anchor_of, conclude
 from escrow.messages import MAX_PAYLOAD, VERSION, ZERO, Kind, Message
 from escrow.payloads import MAX_LISTED, Draw, Reveal
 from p2pnode.base import wire
@@ -20,7 +21,6 @@ from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.identity import check_node_id, verify
 from p2pnode.base.networks import NETWORKS, Network
 
-BlockHash = Callable[[int], bytes | None]
 FILE_VERSION: Final = 1
 MAX_FILE: Final = 8 * 1024 * 1024
 
@@ -38,17 +38,28 @@ class DrawFile:
     runner_up: bytes
     seed: bytes
 
-    def verify(self, block_hash: BlockHash) -> Drawn:
+    def verify(self, eyes: Eyes) -> Drawn:
         """Recompute the draw with a chain alone. Raises InvalidRecord naming the failing line."""
-        drawn = conclude(self.take, self.draw, self.reveal, self.records, block_hash)
+        drawn = conclude(self.take, self.draw, self.reveal, self.records, eyes)
         for name, claimed, found in (
             ("seed", self.seed, drawn.seed),
             ("arbiter", self.arbiter, drawn.arbiter.node_id),
             ("runner_up", self.runner_up, drawn.runner_up.node_id),
         ):
             if claimed != found:
+                self._blame_record(claimed, eyes)
                 raise InvalidRecord(name, f"is not what the draw gives, {found.hex()}")
         return drawn
+
+    def _blame_record(self, node_id: bytes, eyes: Eyes) -> None:
+        """Raise the line of that node's record that keeps it out of the draw, if one does."""
+        anchor = anchor_of(self.take, eyes)
+        for n, record in enumerate(self.records.values()):
+            if record.node_id == node_id:
+                try:
+                    anchor.weigh(record)
+                except InvalidRecord as error:
+                    raise _of_record(n, error) from None
 
 
 _HEADER: Final = (
@@ -100,7 +111,7 @@ def draw_from_json(value: object) -> DrawFile:
         try:
             record = ArbiterRecord.from_wire(_hex(f"records[{n}]", line), net)
         except InvalidRecord as error:
-            raise InvalidRecord(f"records[{n}]", str(error)) from None
+            raise _of_record(n, error) from None
         if record.id in found or record.id not in listed:
             raise InvalidRecord(f"records[{n}]", "is there twice, or in neither list")
         found[record.id] = record
@@ -114,6 +125,13 @@ def draw_from_json(value: object) -> DrawFile:
         runner_up=_hex("runner_up", lines["runner_up"]),
         seed=_hex("seed", lines["seed"]),
     )
+
+
+def _of_record(n: int, error: InvalidRecord) -> InvalidRecord:
+    """Return the error of a record under the name of its line in the file."""
+    field, why = error.field or "record", str(error).partition(": ")[2]
+    line = f"records[{n}]"
+    return InvalidRecord(line if field.startswith(line) else f"{line}.{field}", why)
 
 
 def _message_to_json(message: Message) -> dict[str, Any]:

@@ -11,7 +11,7 @@ own funding signature has left. docs/trade.md, sections 2 to 4.
 
 from typing import Final
 
-from escrow.draw import eligible, large_enough
+from escrow.draw import anchor_of
 from escrow.facts import Facts
 from escrow.messages import Kind
 from escrow.model import (
@@ -34,7 +34,7 @@ from escrow.model import (
     Tick,
 )
 from escrow.payloads import PAGE_RECORDS, Abort, Get, Page, Refuse, Reveal
-from escrow.settlement import NotYet
+from escrow.errors import NotYet
 from p2pnode.base.errors import LocalFault, PeerFault
 
 OPENING_S: Final = 60  # from one step to the next until the contract is signed
@@ -156,18 +156,8 @@ def _judge_and_reveal(facts: Facts, now: int) -> Step:
     state, sends = _gather(facts, Contracting(now), now)
     if sends:
         return state, sends
-    take, own = facts.terms_taken, facts.own
-    pool = [
-        r
-        for r in (facts.record(i) for i in facts.listed_ids())
-        if eligible(
-            r,
-            anchor_h=take.anchor_h,
-            traders=(facts.maker, facts.taker),
-            block_hash=facts.block_hash,
-        )
-    ]
-    if why := large_enough(facts.network, pool, facts.seen_weight):
+    own, listed = facts.own, [facts.record(i) for i in facts.listed_ids()]
+    if why := anchor_of(facts.take, facts.eyes).size_fault(listed, facts.seen_weight):
         return _abort(facts, why)
     draw = facts.one(facts.maker, Kind.DRAW)
     if draw is None:

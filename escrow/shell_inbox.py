@@ -19,7 +19,7 @@ from escrow.model import Received
 from escrow.payloads import Payload, Take, decode
 from escrow.payloads import Received as Release
 from escrow.payout import release
-from escrow.settlement import NotYet
+from escrow.errors import NotYet
 from escrow.shell_opening import Opening
 from escrow.shell_trades import Trades
 from escrow.store_journal import ARBITER, Row
@@ -141,7 +141,7 @@ class Inbox:
         tip = world.chain.tip().height
         if message.tip_height > tip:
             raise NotYet(f"tip_height: {message.tip_height} is above our chain's {tip}")
-        contract, papers = check_dispute(message, world.me, world.chain.block_hash)
+        contract, papers = check_dispute(message, world.me, world.chain)
         key = world.keys.arbiter_key(contract.seed, contract.bond_a)
         if key.public != contract.key_a:
             raise InvalidRecord("key_a", "is not this arbiter's key of that draw")

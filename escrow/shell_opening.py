@@ -9,16 +9,15 @@ from typing import Final
 
 import trio
 
+from escrow.anchor import Anchor
 from escrow.arbiters import ArbiterRecord
 from escrow.contract import KIND_2OF3, max_rate
 from escrow.draw import (
     ANCHOR_DEPTH,
     ANCHOR_SLACK,
-    Listed,
     commit,
-    eligible,
     find_work,
-    large_enough,
+    listing,
     root,
     shortlist,
     work_of,
@@ -29,7 +28,7 @@ from escrow.model import Aborted, Contracting, Drawing, Taking
 from escrow.needs import Disclosure, Registry
 from escrow.payloads import MAX_NOTE, Draw, Part, Refuse, Take
 from escrow.rates import FEE_TARGET, chosen_rate
-from escrow.settlement import NotYet
+from escrow.errors import NotYet
 from escrow.shell_trades import Trades
 from escrow.store_journal import TRADER
 from escrow.store_roll import MAX_HOLDERS
@@ -78,18 +77,18 @@ class Opening:
         self._trades.learn(found)
         self._refreshed = now
 
-    def _eligible(self, anchor_h: int, traders: tuple[bytes, bytes]) -> list[ArbiterRecord]:
-        return [
-            r
-            for r in self._trades.records.values()
-            if eligible(
-                r, anchor_h=anchor_h, traders=traders, block_hash=self._world.chain.block_hash
-            )
-        ]
+    def _lists(self, anchor: Anchor) -> tuple[list[ArbiterRecord], str]:
+        """Return the records that we would list, and why they are too few, if they are.
 
-    def _too_few(self, pool: list[ArbiterRecord]) -> str:
-        seen = self._world.journal.roll.seen_weight(self._world.clock.now())
-        return large_enough(self._world.network, pool, seen)
+        Bonds below the amount are listed too: by their weight both judge the set's size.
+        """
+        wide = anchor.of_any_value()
+        found = shortlist(wide.candidates(filter(wide.counts, self._trades.records.values())))
+        return found, anchor.size_fault(found, self._trades.seen_weight())
+
+    def _anchor(self, height: int, amount_sat: int, *traders: bytes) -> Anchor:
+        world = self._world
+        return Anchor(world.network, height, amount_sat, frozenset(traders), world.chain)
 
     async def _check_funds(self, need: int, rate: int) -> None:
         have = sum(c.value for c in await self._world.purse.spendable())
@@ -127,13 +126,14 @@ class Opening:
         anchor_hash = world.chain.block_hash(anchor_h)
         if anchor_hash is None:
             raise LocalFault("the chain is too short for a draw: wait for more blocks")
-        pool = self._eligible(anchor_h, (terms.maker, world.me))
-        if why := self._too_few(pool):
+        anchor = self._anchor(anchor_h, amount_sat, terms.maker, world.me)
+        pool, why = self._lists(anchor)
+        if why:
             raise LocalFault(f"no arbiter can be drawn: {why}", field="arbiters")
         dep_b, dep_s = (deposit(bp, amount_sat) for bp in (terms.dep_b_bp, terms.dep_s_bp))
         need = dep_b if terms.maker_is_seller else amount_sat + dep_s
         await self._check_funds(need, await self._rate(amount_sat + dep_b + dep_s))
-        nonce, listed = world.randomness.bytes(32), shortlist(pool)
+        nonce, listed = world.randomness.bytes(32), listing(pool)
         draft = Take(
             offer_hash=terms.offer_hash,
             maker=terms.maker,
@@ -156,7 +156,7 @@ class Opening:
             TRADER,
             Taking(world.clock.now()),
             [(take, True)],
-            _chosen(pool, listed),
+            pool,
             terms=wire.pack(terms.array()),
             own=wire.pack(own.array()),
         )
@@ -180,11 +180,12 @@ class Opening:
             terms.check(take)
             self._check_anchor(take)
             await self.refresh()
-            pool = self._eligible(take.anchor_h, (world.me, message.sender))
-            if self._too_few(pool):  # an arbiter may have come since we asked last
+            anchor = self._anchor(take.anchor_h, take.amount_sat, world.me, message.sender)
+            pool, why = self._lists(anchor)
+            if why:  # an arbiter may have come since we asked last
                 await self.refresh(force=True)
-                pool = self._eligible(take.anchor_h, (world.me, message.sender))
-            if why := self._too_few(pool):
+                pool, why = self._lists(anchor)
+            if why:
                 raise LocalFault(why, field="arbiters")  # noqa: TRY301
             conditions = terms.conditions(take.amount_sat)
             dep_b, dep_s = conditions.dep_b, conditions.dep_s
@@ -205,7 +206,7 @@ class Opening:
         except PeerFault:
             world.journal.spare_script(part.script)
             raise
-        listed, nonce = shortlist(pool), world.randomness.bytes(32)
+        listed, nonce = listing(pool), world.randomness.bytes(32)
         draw = Draw(take_id=message.id, nonce=nonce, arbiters=listed, part=part, rate=rate)
         own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
         signed = self._trades.sign(message.id, message.sender, draw, (message,))
@@ -213,7 +214,7 @@ class Opening:
             TRADER,
             Drawing(world.clock.now()),
             [(message, False), (signed, True)],
-            _chosen(pool, listed),
+            pool,
             terms=wire.pack(terms.array()),
             own=wire.pack(own.array()),
         )
@@ -250,8 +251,3 @@ class Opening:
         signed = self._trades.sign(message.id, message.sender, refuse, (message,))
         state = Aborted(f"we refused it: {why}")
         self._trades.begin(TRADER, state, [(message, False), (signed, True)])
-
-
-def _chosen(pool: list[ArbiterRecord], listed: Listed) -> list[ArbiterRecord]:
-    ids = {record_id for _, record_id in listed}
-    return [r for r in pool if r.id in ids]

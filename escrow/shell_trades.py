@@ -39,7 +39,7 @@ from escrow.payout import Split, release
 from escrow.shell_desktop import Desktop
 from escrow.store_journal import TRADER, Row, own_of, terms_of
 from escrow.transcript import case_papers
-from p2pnode.base.errors import LocalFault, NotFound
+from p2pnode.base.errors import LocalFault, Misconfigured, NotFound, Unreachable
 from p2pnode.base.transaction import Outpoint
 
 log: Final = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class Trades:
         self.records: dict[bytes, ArbiterRecord] = world.journal.roll.all()
         self._views: dict[bytes, ChainView] = {}
         self._wake: dict[bytes, trio.Event] = {}
+        self._seen: tuple[tuple[int, ...], int] = ((), 0)
         self.on_outbox: Callable[[bytes], None] = lambda _peer: None
         self.on_begin: Callable[[bytes], None] = lambda _trade_id: None
 
@@ -82,10 +83,21 @@ class Trades:
             own=own_of(row),
             messages=messages,
             records=self.records,
-            block_hash=world.chain.block_hash,
-            seen_weight=world.journal.roll.seen_weight(world.clock.now()),
+            eyes=world.chain,
+            seen_weight=self.seen_weight(),
             view=self._views.get(row.trade_id),
         )
+
+    def seen_weight(self) -> int:
+        """Return the weight of the arbiters seen in 30 days, at most a minute old."""
+        world, now = self.world, self.world.clock.now()
+        try:
+            key = (now // 60, len(self.records), world.chain.tip().height)
+        except (Unreachable, Misconfigured):  # who sees no chain opens no trade either
+            return self._seen[1]
+        if self._seen[0] != key:
+            self._seen = (key, world.journal.roll.seen_weight(now, self.records, world.chain))
+        return self._seen[1]
 
     def case(self, row: Row) -> Case:
         """Return an arbiter's case, the papers united from every message that carried some."""

@@ -5,12 +5,14 @@ it the draw cannot be shown to the arbiter. Of all others the latest seen stay. 
 the journal's (`store_journal`); every write belongs inside the caller's transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from escrow.arbiters import ArbiterRecord
+from escrow.bond import is_proven
 from p2pnode.base.errors import LocalFault
 from p2pnode.base.networks import Network
+from p2pnode.base.ports import Chain
 from p2pnode.base.store import Database
 
 SEEN_S: Final = 30 * 86_400
@@ -29,12 +31,11 @@ class Roll:
         """Keep verified records; returns the ids of those that had to go, the longest unseen."""
         for record in records:
             self._database.run(
-                "INSERT INTO arbiter_record VALUES (?, ?, ?, ?, ?)"
+                "INSERT INTO arbiter_record VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
                 record.id,
                 record.wire(),
                 record.outpoint,
-                record.weight,
                 now,
             )
         rows = self._database.all(
@@ -51,15 +52,27 @@ class Roll:
         rows = self._database.all("SELECT id, raw FROM arbiter_record")
         return {r["id"]: ArbiterRecord.from_wire(r["raw"], self._network) for r in rows}
 
-    def seen_weight(self, now: int) -> int:
-        """Return the weight of all bonds seen in 30 days."""
-        row = self._database.one(
-            "SELECT coalesce(sum(weight), 0) AS w FROM"
-            " (SELECT max(weight) AS weight FROM arbiter_record WHERE seen_at > ?"
-            "  GROUP BY outpoint)",
-            now - SEEN_S,
-        )
-        return int(row["w"]) if row else 0
+    def seen_weight(self, now: int, known: Mapping[bytes, ArbiterRecord], chain: Chain) -> int:
+        """Return the weight, by the tip's clock, of what was seen in 30 days and could be drawn.
+
+        `known` are the records by id. A bond that our chain does not show weighs nothing: else
+        anyone could invent so many that no set would ever be large enough. Nor does one that
+        is no longer locked long enough: it was seen, and its time is simply over.
+        """
+        rows = self._database.all("SELECT id FROM arbiter_record WHERE seen_at > ?", now - SEEN_S)
+        found = [known[r["id"]] for r in rows if r["id"] in known]
+        mtp = chain.tip().mtp
+        weights = {r.outpoint: self._weight(r, mtp, chain) for r in found}
+        return sum(weights.values())
+
+    def _weight(self, record: ArbiterRecord, mtp: int, chain: Chain) -> int:
+        bond, network = record.bond, self._network
+        if bond is None:
+            return 1
+        if bond.lock_time < mtp + network.bond_lock_s or not is_proven(bond, chain):
+            return 0
+        weight = bond.weight(mtp)
+        return weight if weight >= network.bond_weight else 0
 
     # -- what living trades list
 

@@ -5,11 +5,12 @@ one chain for each sender, the draw recomputed, the contract rebuilt from it, bo
 under the contract's hash. Pure; the one declared error is InvalidRecord, naming the line.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
 from escrow.arbiters import ArbiterRecord
+from escrow.bond import Eyes
 from escrow.contract import MAX_BYTES, Contract
 from escrow.draw import Drawn, conclude
 from escrow.keys import verify_schnorr
@@ -19,8 +20,6 @@ from escrow.terms import Conditions, build_contract
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
-
-BlockHash = Callable[[int], bytes | None]
 
 
 def check_signed(contract: Contract, message: Message, name: str) -> None:
@@ -113,7 +112,7 @@ def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, .
 
 
 def check_dispute(
-    dispute: Message, me: bytes, block_hash: BlockHash
+    dispute: Message, me: bytes, eyes: Eyes
 ) -> tuple[Contract, tuple[Message, ...]]:
     """Check everything that an arbiter must know before a human looks. Raises InvalidRecord."""
     net = dispute.network
@@ -128,7 +127,7 @@ def check_dispute(
         raise InvalidRecord("bond_a", "is not this arbiter's")
     papers = parse_papers(net, payload.messages, traders, contract.trade_id)
     records = _records(net, payload.records, papers)
-    check_contract(contract, papers, records, block_hash)
+    check_contract(contract, papers, records, eyes)
     return contract, papers
 
 
@@ -145,7 +144,7 @@ def check_contract(
     contract: Contract,
     papers: Iterable[Message],
     records: Mapping[bytes, ArbiterRecord],
-    block_hash: BlockHash,
+    eyes: Eyes,
 ) -> Drawn:
     """Rebuild the contract from the papers and check both signatures. Raises InvalidRecord."""
     found = {(m.kind, m.sender): m for m in reversed(tuple(papers))}
@@ -159,7 +158,7 @@ def check_contract(
             raise InvalidRecord("messages", f"lack {kind.name}")
         opening[kind] = found[kind, sender]
     three = (opening[Kind.TAKE], opening[Kind.DRAW], opening[Kind.REVEAL])
-    drawn = conclude(*three, records, block_hash)
+    drawn = conclude(*three, records, eyes)
     rebuilt = build_contract(Conditions.of(contract), *three, drawn)
     compare(rebuilt, contract.array(), "contract.")
     for name, sender in (("maker", contract.maker), ("taker", contract.taker)):

@@ -2,7 +2,7 @@
 
 The name is in every domain tag, DHT key and protocol id, so nothing crosses over.
 `sandbox` is regtest's consensus under a DHT namespace of its own. Only private networks
-admit arbiters without a fidelity bond (docs/draw.md), and so only they can trade yet.
+admit arbiters without a fidelity bond (docs/draw.md).
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,9 @@ class Network:
     min_arbiters: int  # a draw with fewer eligible bonds is refused
     min_amount_sat: int
     bondless: bool  # records of weight 1 without a bond are admitted
+    bond_age: int  # a bond is this deep at a draw's anchor
+    bond_lock_s: int  # and stays locked this long after the anchor's median time past
+    bond_weight: int  # and weighs so much: satoshi times years locked, a year at most
 
     def protocol(self, room: str) -> str:
         """Return the libp2p protocol id of a room: dht, trade."""
@@ -47,6 +50,9 @@ def _public(name: str, hrp: str, coin_type: int, genesis: str) -> Network:
         min_arbiters=7,
         min_amount_sat=200_000,
         bondless=False,
+        bond_age=2016,
+        bond_lock_s=90 * 86_400,
+        bond_weight=1_000_000,
     )
 
 
@@ -64,6 +70,9 @@ def _private(name: str) -> Network:
         min_arbiters=3,
         min_amount_sat=200_000,
         bondless=True,
+        bond_age=2,
+        bond_lock_s=3600,
+        bond_weight=1,
     )
 
 

@@ -119,7 +119,7 @@ def _with_chain(transcript: Any, electrum: str) -> Any:
         async with trio.open_nursery() as nursery:
             await nursery.start(chain.run)
             chain.tip()  # says who is not there
-            drawn = transcript.verify(chain.block_hash)
+            drawn = transcript.verify(chain)
             nursery.cancel_scope.cancel()
         return drawn
 
