@@ -17,6 +17,7 @@ from escrow.facts import Own
 from escrow.messages import Kind, Message
 from escrow.model import State
 from escrow.payout import Split
+from escrow.store_broken import BrokenDraws
 from escrow.store_evidence import Shelf
 from escrow.store_roll import Roll
 from escrow.terms import Terms
@@ -148,6 +149,7 @@ class Journal:
         self._clock = clock
         database.migrate("trades", _SCRIPTS)
         self.roll = Roll(database, network)
+        self.broken = BrokenDraws(database, network)
 
     # -- trades
 
@@ -334,14 +336,14 @@ class Journal:
         )
 
     def draws_of(self, me: bytes) -> int:
-        """Return how many draws we have entered: TAKEs and DRAWs that we signed."""
+        """Return how many draws we have begun: TAKEs and DRAWs that we signed, and our jump."""
         row = self.database.one(
             "SELECT count(*) AS n FROM message WHERE sender = ? AND kind IN (?, ?)",
             me,
             int(Kind.TAKE),
             int(Kind.DRAW),
         )
-        return int(row["n"]) if row else 0
+        return self.broken.jump() + (int(row["n"]) if row else 0)
 
     # -- splits and coins
 
