@@ -5,6 +5,7 @@ A pump task reads; `receive` only takes what it has cut, so a caller may give up
 peer with half a frame, so it resets the stream.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -19,6 +20,8 @@ READ_DEADLINE: Final = 30.0  # seconds from a frame's first byte to its last
 SEND_DEADLINE: Final = 30.0  # seconds for one frame, flow control included
 CLOSE_DEADLINE: Final = 1.0
 CHUNK: Final = 65_536
+
+Agreed = Callable[[], Awaitable[bool]]
 
 LIBRARY_FAULTS: Final = (
     BaseLibp2pError,
@@ -62,10 +65,15 @@ class Libp2pChannel:
         """Return the multiaddr we dialled, empty if the peer dialled us."""
         return self._addr
 
-    async def pump(self) -> None:
-        """Read frames until the stream ends; run by the connection, once."""
+    async def pump(self, agreed: Agreed | None = None) -> None:
+        """Read frames until the stream ends; run by the connection, once.
+
+        `agreed`, if given, reads the negotiation's answer first; without a good one nothing comes.
+        """
         decoder, pending, late = wire.FrameDecoder(self._limit), 0, float("inf")
         with self._over, self._frames:
+            if agreed is not None and not await agreed():
+                return
             while True:
                 data = b""
                 with trio.move_on_at(late) as reading:  # begun and not ended: a slow loris

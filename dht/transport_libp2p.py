@@ -112,12 +112,19 @@ class Libp2pStreams:
     # ------------------------------------------------------------------ outbound
 
     async def open(
-        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, dialled: bool = False
+        self,
+        peer: bytes,
+        addrs: Sequence[str],
+        protocol: str,
+        *,
+        limit: int,
+        dialled: bool = False,
+        early: bool = False,
     ) -> Channel:
         """Open a stream with frames of at most `limit` bytes, dialling if need be.
 
-        With `dialled` only a connection will do that we made at one of `addrs`.
-        Raises Unreachable.
+        With `dialled` only a connection will do that we made at one of `addrs`; with `early`
+        the stream is there before the peer has agreed. Raises Unreachable.
         """
         if peer == self.node_id:
             raise Unreachable("the peer is this node itself")
@@ -126,10 +133,10 @@ class Libp2pStreams:
         try:
             with trio.fail_after(OPEN_DEADLINE):
                 live = self._live(peer, addrs if dialled else None)
-                channel = await self._on_live(live, protocol, limit)
+                channel = await self._on_live(live, protocol, limit, early)
                 if channel is None:
                     connection = await self._dial(peer, addrs, dialled=dialled)
-                    channel = await connection.open(protocol, limit)
+                    channel = await connection.open(protocol, limit, early=early)
                 return channel
         except trio.TooSlowError:
             raise Unreachable(f"{peer.hex()[:16]}: did not answer in time") from None
@@ -143,12 +150,12 @@ class Libp2pStreams:
         return [c for c in live if dialled_at is None or c.addr in dialled_at]
 
     async def _on_live(
-        self, live: list[Connection], protocol: str, limit: int
+        self, live: list[Connection], protocol: str, limit: int, early: bool
     ) -> Libp2pChannel | None:
         """Try the connections we hold; one that stays silent is not tried again."""
         for connection in reversed(live):
             try:
-                return await connection.open(protocol, limit)
+                return await connection.open(protocol, limit, early=early)
             except Unreachable:
                 connection.stale = True  # its watch ends it, unless its peer was only slow
         return None

@@ -9,6 +9,7 @@ key is not Ed25519, or lacks the proof of work of the network, is closed after t
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import libp2p.stream_muxer.yamux.yamux as yamux
@@ -29,7 +30,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from dht.subnets import Subnets
 from dht.tally import Tally
 from dht.transport_bounds import Bounds, Lines, PacedFrames, Unread
-from dht.transport_channel import LIBRARY_FAULTS, Libp2pChannel
+from dht.transport_channel import LIBRARY_FAULTS, Agreed, Libp2pChannel
 from dht.transport_yamux import Socket
 from p2pnode.base.errors import PeerFault, Unreachable
 from p2pnode.base.identity import Identity, peer_id_bytes, works
@@ -148,24 +149,31 @@ class Connection:
             await trio.sleep_until(late)
         self.kill()
 
-    def channel(self, stream: Any, limit: int) -> Libp2pChannel:
-        """Return a framed channel on a negotiated stream. Raises Unreachable."""
+    def channel(self, stream: Any, limit: int, agreed: Agreed | None = None) -> Libp2pChannel:
+        """Return a framed channel on a negotiated stream. Raises Unreachable.
+
+        With `agreed` the negotiation's answer is still to come, before the first frame.
+        """
         channel = Libp2pChannel(stream, self.peer, limit, self.host, self.addr)
         if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             raise Unreachable("the connection to the peer has ended")
-        self._nursery.start_soon(self._pump, channel)
+        self._nursery.start_soon(self._pump, channel, agreed)
         return channel
 
-    async def _pump(self, channel: Libp2pChannel) -> None:
+    async def _pump(self, channel: Libp2pChannel, agreed: Agreed | None) -> None:
         self._muxed.channels.add(channel)
         try:
-            await channel.pump()
+            await channel.pump(agreed)
         finally:
             self._muxed.channels.discard(channel)
             self._ours.discard(channel)
 
-    async def open(self, protocol: str, limit: int) -> Libp2pChannel:
-        """Open a stream. Raises PeerFault if refused, Unreachable if the peer is silent."""
+    async def open(self, protocol: str, limit: int, *, early: bool = False) -> Libp2pChannel:
+        """Open a stream. Raises PeerFault if refused, Unreachable if the peer is silent.
+
+        With `early` no round trip is spent on the answer: who is refused, or hears nothing,
+        learns it when he receives.
+        """
         stream = None
         channel = None
         try:
@@ -174,9 +182,10 @@ class Connection:
                 talk = Lines(stream)
                 await talk.write(MULTISELECT_PROTOCOL_ID)
                 await talk.write(protocol)
-                if await talk.read() != MULTISELECT_PROTOCOL_ID or await talk.read() != protocol:
+                if not early and not await _accepts(talk, protocol):
                     raise PeerFault(f"the peer does not serve {protocol}")
-            channel = self.channel(stream, limit)
+            later = partial(self._agreed, talk, protocol) if early else None
+            channel = self.channel(stream, limit, later)
             self._ours.add(channel)
             self.used_at = trio.current_time()
         except (*LIBRARY_FAULTS, trio.TooSlowError, UnicodeDecodeError):
@@ -185,6 +194,20 @@ class Connection:
             if stream is not None and channel is None:
                 await Libp2pChannel(stream, self.peer, limit).reset()
         return channel
+
+    async def _agreed(self, talk: Lines, protocol: str) -> bool:
+        """Tell whether the peer agrees in time; one who stays silent gets no more streams."""
+        try:
+            with trio.fail_after(NEGOTIATE_DEADLINE):
+                return await _accepts(talk, protocol)
+        except (*LIBRARY_FAULTS, trio.TooSlowError, UnicodeDecodeError):
+            self.stale = True
+            return False
+
+
+async def _accepts(talk: Lines, protocol: str) -> bool:
+    """Read the answer to a proposed protocol."""
+    return await talk.read() == MULTISELECT_PROTOCOL_ID and await talk.read() == protocol
 
 
 class Handshake:

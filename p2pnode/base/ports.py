@@ -73,12 +73,21 @@ class Streams(Protocol):
         ...
 
     async def open(
-        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, dialled: bool = False
+        self,
+        peer: bytes,
+        addrs: Sequence[str],
+        protocol: str,
+        *,
+        limit: int,
+        dialled: bool = False,
+        early: bool = False,
     ) -> Channel:
         """Open a stream with frames of at most `limit` bytes, dialling if need be.
 
         With `dialled` only a connection will do that we made at one of `addrs`: it proves
-        that the peer can be reached there. Raises Unreachable.
+        that the peer can be reached there. With `early` what is sent leaves before the peer has
+        agreed to the protocol, a round trip sooner; his refusal shows at `receive`, as
+        Unreachable. Raises Unreachable.
         """
         ...
 

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from dht_kit import LISTEN, NETWORK, identity, until
 
+from benchmarks import tcp_delay
 from dht import transport_channel, transport_secure
 from dht.transport_libp2p import open_streams
 from p2pnode.base.errors import InvalidRecord, Misconfigured, Unreachable
@@ -312,6 +313,45 @@ async def test_a_protocol_nobody_serves_is_said_so_and_the_connection_stays():
         with pytest.raises(Unreachable, match="does not serve /none/1"):
             await a.open(b.node_id, b.addrs(), "/none/1", limit=LIMIT)
         assert a.connected() == (b.node_id,)
+
+
+async def test_an_early_stream_spends_no_round_trip_and_a_refusal_shows_when_one_receives():
+    rtt_s = 1.0
+    async with pair() as (a, b):
+        await works_for(a, b)
+        async with tcp_delay.one_way(rtt_s / 2):
+            start = trio.current_time()
+            early = await a.open(b.node_id, b.addrs(), ECHO, limit=LIMIT, early=True)
+            await early.send(b"at once")
+            await early.send(b"and more")
+            assert trio.current_time() - start < rtt_s / 2
+            assert [await early.receive(), await early.receive()] == [b"at once", b"and more"]
+            assert rtt_s <= trio.current_time() - start < 2 * rtt_s
+        none = await a.open(b.node_id, b.addrs(), "/none/1", limit=LIMIT, early=True)
+        with trio.fail_after(5), pytest.raises(Unreachable):
+            await none.receive()
+        await works_for(a, b)
+        assert len(b.connected()) == 1  # the same connection still
+
+
+async def test_an_early_stream_that_nobody_answers_gets_no_successor(monkeypatch):
+    monkeypatch.setattr(transport_secure, "NEGOTIATE_DEADLINE", 0.3)
+    async with pair() as (a, b):
+        await works_for(a, b)
+        (connection,) = a._connections[b.node_id]
+        b._protocols = Silence()
+        early = await a.open(b.node_id, b.addrs(), ECHO, limit=LIMIT, early=True)
+        assert not connection.stale
+        with trio.fail_after(5), pytest.raises(Unreachable):
+            await early.receive()
+        assert connection.stale
+
+
+class Silence:
+    """A negotiation that never answers."""
+
+    async def negotiate(self, _lines):
+        await trio.sleep_forever()
 
 
 async def test_nobody_there_is_unreachable_at_once():
