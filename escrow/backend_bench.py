@@ -112,3 +112,7 @@ class TradeBench:
         """Return our coins' way out (`funding.respend`), signed."""
         final = backend_funding.sign_respend(tx, coins, sign, self.opinions)
         return final.serialize()
+
+    def sign_child(self, tx: Transaction, coin: FundingInput, sign: WalletSign) -> bytes:
+        """Return a child that pays for its parent (`bump.child`, `bump.coin`), signed."""
+        return backend_funding.sign_child(tx, coin, sign, self.opinions).serialize()

@@ -141,7 +141,7 @@ def sign_respend(
     wallet_sign: WalletSign,
     opinions: Opinions = REAL,
 ) -> Transaction:
-    """Return the buyer's way out (`funding.respend`), signed and past both checks."""
+    """Return a side's way out (`funding.respend`), signed and past both checks."""
     spent = [TxOut(c.value, c.script) for c in coins]
     try:
         signed = read(wallet_sign(build(tx, [PsbtInput(s) for s in spent])), tx)
@@ -156,3 +156,12 @@ def sign_respend(
     final = replace(tx, inputs=tuple(replace(i, witness=w) for i, w in pairs))
     ask_consensus(final, spent, range(len(spent)), opinions)
     return final
+
+
+def sign_child(
+    tx: Transaction, coin: FundingInput, wallet_sign: WalletSign, opinions: Opinions = REAL
+) -> Transaction:
+    """Return a child that pays for its parent (`bump.child`), signed and past both checks."""
+    if [i.outpoint for i in tx.inputs] != [coin.outpoint]:
+        raise InvalidRecord("coin", "is not the one output that this child spends")
+    return sign_respend(tx, [coin], wallet_sign, opinions)

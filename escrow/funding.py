@@ -2,8 +2,9 @@
 
 Both traders build it, compare by construction, and sign their own inputs alone. A side
 pays for its own inputs, its own change and half of the common part, so nobody pays for
-another's fifty coins. Rules and weights: docs/wire.md, "Transactions"; BIP 141 weights,
-BIP 125 for the buyer's way out. Values in satoshi, rates in sat/vB, weights in units.
+another's fifty coins. A buyer without a deposit brings nothing; the seller then pays the
+whole common part. Rules and weights: docs/wire/transactions.md; BIP 141 weights, BIP 125
+for a side's way out. Values in satoshi, rates in sat/vB, weights in units.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from escrow.contract import Contract, check_script, max_rate
+from escrow.contract import KIND_BACKUP, Contract, check_script, max_rate
 from escrow.declared import (
     DeclaredInput,
     FundingInput,
@@ -52,7 +53,7 @@ COMMON_SHARE: Final = COMMON_WEIGHT // 2
 P2WPKH_INPUT: Final = 272
 P2TR_INPUT: Final = 230
 MIN_OUTPUT: Final = 1000  # a change or payout below it is not made
-_BASE_WEIGHT: Final = 42  # the common part without the escrow output
+BASE_WEIGHT: Final = 42  # version, counts, locktime, segwit marker
 _INCREMENTAL: Final = 1  # sat/vB that a replacement pays for its own relay (BIP 125, rule 4)
 
 
@@ -73,10 +74,13 @@ def fee_for(rate: int, weight: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FundingSide:
-    """What one trader brings: his coins, in any order, and where his change goes."""
+    """What one trader brings: his coins, in any order, and where his change goes.
 
-    inputs: tuple[FundingInput, ...]
-    change_script: bytes
+    A buyer without a deposit brings no coin and has no change: both are empty.
+    """
+
+    inputs: tuple[FundingInput, ...] = ()
+    change_script: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,36 +101,63 @@ class Funding:
         """Return the indexes of a side's inputs, ascending."""
         return tuple(i for i, owner in enumerate(self.owners) if owner == side)
 
+    def coins(self, side: Owner) -> tuple[FundingInput, ...]:
+        """Return a side's coins in input order: what its way out spends (`respend`)."""
+        return tuple(
+            FundingInput(
+                self.tx.inputs[i].outpoint, self.prevouts[i].value, self.prevouts[i].script
+            )
+            for i in self.own(side)
+        )
+
 
 def contribution(contract: Contract, side: Owner) -> int:
     """Return what a side must lock: B its deposit, S the amount and its deposit."""
     return contract.dep_b if side == "B" else contract.amount_sat + contract.dep_s
 
 
-def side_fee(rate: int, inputs: Sequence[FundingInput], change_script: bytes | None) -> int:
+def common_weight(contract: Contract, side: Owner) -> int:
+    """Return a side's part of the common weight: half, or the seller all where B brings none."""
+    if contract.dep_b:
+        return COMMON_SHARE
+    return 0 if side == "B" else COMMON_WEIGHT
+
+
+def side_fee(
+    contract: Contract,
+    side: Owner,
+    inputs: Sequence[FundingInput],
+    change_script: bytes | None,
+) -> int:
     """Return a side's share of the fee; `change_script` None means no change output."""
-    weight = COMMON_SHARE + sum(input_weight(i.script) for i in inputs)
+    weight = common_weight(contract, side) + sum(input_weight(i.script) for i in inputs)
     if change_script is not None:
         weight += output_weight(change_script)
-    return fee_for(rate, weight)
+    return fee_for(contract.rate, weight)
 
 
 def _settle(contract: Contract, owner: Owner, side: FundingSide) -> tuple[int, int]:
     """Return (fee, change) of one side. Raises InvalidRecord if its coins do not suffice."""
+    if not side.inputs:
+        return 0, 0
     brought = sum(i.value for i in side.inputs)
     rest = brought - contribution(contract, owner)
-    change = rest - side_fee(contract.rate, side.inputs, side.change_script)
+    change = rest - side_fee(contract, owner, side.inputs, side.change_script)
     if change >= MIN_OUTPUT:
         return rest - change, change
-    missing = side_fee(contract.rate, side.inputs, None) - rest
+    missing = side_fee(contract, owner, side.inputs, None) - rest
     if missing > 0:
         name = f"inputs_{owner.lower()}"
         raise InvalidRecord(name, f"lack {missing} sat for contribution and fee")
     return rest, 0
 
 
-def _check_side(owner: Owner, side: FundingSide) -> None:
+def _check_side(contract: Contract, owner: Owner, side: FundingSide) -> None:
     name = f"inputs_{owner.lower()}"
+    if not contribution(contract, owner):
+        if side != FundingSide():
+            raise InvalidRecord(name, "are of a buyer without a deposit, who brings none")
+        return
     if type(side.inputs) is not tuple or not 1 <= len(side.inputs) <= MAX_INPUTS:
         raise InvalidRecord(name, f"is not a list of 1 to {MAX_INPUTS} coins")
     for n, coin in enumerate(side.inputs):
@@ -148,9 +179,12 @@ def _check_distinct(contract: Contract, buyer: FundingSide, seller: FundingSide)
         "script_s": contract.script_s,
         "key_a": p2wpkh(contract.key_a),
         "escrow": escrow_script(contract),
-        "change_b": buyer.change_script,
-        "change_s": seller.change_script,
     }
+    if contract.escrow_kind == KIND_BACKUP:
+        scripts["key_a2"] = p2wpkh(contract.key_a2)
+    if buyer.inputs:
+        scripts["change_b"] = buyer.change_script
+    scripts["change_s"] = seller.change_script
     seen: dict[bytes, str] = {}
     for name, script in scripts.items():
         if script in seen:
@@ -164,8 +198,8 @@ def build_funding(contract: Contract, buyer: FundingSide, seller: FundingSide) -
     Version 2, locktime at the anchor, every sequence 0xfffffffd; inputs ascending by
     SHA-256(contract hash || outpoint), outputs by SHA-256(contract hash || script).
     """
-    _check_side("B", buyer)
-    _check_side("S", seller)
+    _check_side(contract, "B", buyer)
+    _check_side(contract, "S", seller)
     _check_distinct(contract, buyer, seller)
     fee_b, change_b = _settle(contract, "B", buyer)
     fee_s, change_s = _settle(contract, "S", seller)
@@ -203,14 +237,17 @@ def select_coins(
 ) -> FundingSide:
     """Return the fewest of one's own coins, largest first, that pay a side's part.
 
-    Raises LocalFault "not enough funds", naming what is missing.
+    A buyer without a deposit needs none and gets an empty side. Raises LocalFault "not
+    enough funds", naming what is missing.
     """
+    if not contribution(contract, side):
+        return FundingSide()
     native = [c for c in coins if is_p2wpkh(c.script) or is_p2tr(c.script)]
     ordered = sorted(native, key=lambda c: (-c.value, c.outpoint))[:MAX_INPUTS]
-    missing = contribution(contract, side) + side_fee(contract.rate, (), None)
+    missing = contribution(contract, side) + side_fee(contract, side, (), None)
     for count in range(1, len(ordered) + 1):
         chosen = tuple(ordered[:count])
-        need = contribution(contract, side) + side_fee(contract.rate, chosen, None)
+        need = contribution(contract, side) + side_fee(contract, side, chosen, None)
         missing = need - sum(c.value for c in chosen)
         if missing <= 0:
             return FundingSide(chosen, change_script)
@@ -225,9 +262,11 @@ def select_coins(
 def respend(
     coins: Sequence[FundingInput], to_script: bytes, *, funding_fee: int, rate: int
 ) -> Transaction:
-    """Return B's way out, unsigned: his inputs back to himself, in place of the funding.
+    """Return a side's way out, unsigned: its inputs back to itself, in place of the funding.
 
-    Twice the funding's rate, and more absolute fee than the funding by its own relay fee
+    B's when no final transaction comes (10 minutes), either's while it stays unconfirmed
+    (72 hours); `coins` are one side's alone (`Funding.coins`), `rate` the funding's. It
+    pays twice that rate, and more absolute fee than the funding by its own relay fee
     (BIP 125, rules 3 and 4), so that it replaces a funding that the peer holds back. The
     peer's coins make that fee: where ours cannot pay it, it is twice the rate alone, and at
     the least the relay fee, which still spends our coins while the funding is in no mempool.
@@ -239,7 +278,7 @@ def respend(
     check_script("to_script", to_script)
     wire.within("rate", rate, 1, max_rate(MAX_SAT))
     wire.within("funding_fee", funding_fee, 0, MAX_SAT)
-    weight = _BASE_WEIGHT + sum(input_weight(c.script) for c in coins) + output_weight(to_script)
+    weight = BASE_WEIGHT + sum(input_weight(c.script) for c in coins) + output_weight(to_script)
     relay, twice = fee_for(_INCREMENTAL, weight), fee_for(2 * rate, weight)
     spare = sum(c.value for c in coins) - MIN_OUTPUT
     fees = (max(twice, funding_fee + relay), twice, relay)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from escrow.contract import Contract
-from escrow.funding import MIN_OUTPUT, fee_for, output_weight
+from escrow.funding import BASE_WEIGHT, MIN_OUTPUT, fee_for, output_weight
 from escrow.keys import verify_ecdsa
 from escrow.script import (
     Branch,
@@ -30,6 +30,7 @@ from p2pnode.base.transaction import Outpoint, Transaction, TxIn, TxOut
 from p2pnode.base.units import MAX_SAT
 
 __all__ = [
+    "BASE_WEIGHT",
     "Branch",
     "Payout",
     "Split",
@@ -44,7 +45,6 @@ __all__ = [
     "verdict_split",
 ]
 
-BASE_WEIGHT: Final = 42  # version, counts, locktime, segwit marker
 # Bitcoin Core relays no P2WPKH output below this (dust at 3 sat/vB): such an arbiter's
 # fee would make a verdict that nobody can broadcast.
 DUST_P2WPKH: Final = 294

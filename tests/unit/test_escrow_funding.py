@@ -31,7 +31,7 @@ from escrow.backend_funding import (
     sign_respend,
 )
 from escrow.backend_signatures import Opinions
-from escrow.contract import Contract
+from escrow.contract import KIND_BACKUP, Contract
 from escrow.declared import check_declared, check_inputs, declare, read_declared
 from escrow.funding import (
     Funding,
@@ -43,8 +43,9 @@ from escrow.funding import (
     side_fee,
 )
 from escrow.payloads import Inputs
+from escrow.payout import Split, refund, release
 from escrow.psbt import read
-from escrow.script import escrow_script, p2wpkh
+from escrow.script import escrow_script, p2wpkh, witness_script
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, SecondOpinionDiffers
 from p2pnode.base.transaction import (
     Outpoint,
@@ -85,6 +86,7 @@ def test_golden(vector: dict[str, Any]) -> None:
     assert funding.tx.serialize().hex() == expect["tx"]
     assert display(funding.tx.txid) == expect["txid"]
     assert funding.escrow_outpoint == Outpoint(funding.tx.txid, expect["escrow_vout"])
+    assert witness_script(made).hex() == expect["witness_script"]
     for name in ("fee_b", "fee_s", "change_b", "change_s"):
         assert getattr(funding, name) == expect[name], name
     mixed = FundingSide(buyer.inputs[::-1], buyer.change_script)
@@ -265,6 +267,7 @@ def with_coin(**change: Any) -> FundingSide:
     ("buyer", "field"),
     [
         (FundingSide((), wpkh("c")), "inputs_b"),
+        (FundingSide(), "inputs_b"),
         (
             FundingSide(tuple(coin(f"{n}", 10_000, wpkh("x")) for n in range(9)), wpkh("c")),
             "inputs_b",
@@ -306,6 +309,60 @@ def test_a_side_that_is_short_is_told_by_how_much() -> None:
         build_funding(MADE, GOOD_B, FundingSide((coin("s", 575_189, wpkh("s")),), wpkh("c")))
 
 
+def test_no_script_of_the_runner_up_among_the_outputs() -> None:
+    made = contract(escrow_kind=KIND_BACKUP)
+    build_funding(made, GOOD_B, GOOD_S)
+    with pytest.raises(InvalidRecord, match="change_s: is the same script as key_a2"):
+        build_funding(made, GOOD_B, FundingSide(GOOD_S.inputs, p2wpkh(made.key_a2)))
+
+
+# ------------------------------------------------------------------ a buyer without a deposit
+
+ZERO_B = contract(dep_b=0, escrow_kind=KIND_BACKUP)
+
+
+def test_a_buyer_without_a_deposit_brings_nothing_and_signs_nothing() -> None:
+    funding = build_funding(ZERO_B, FundingSide(), side(SELLER, "s", [700_000]))
+    assert (funding.own("B"), funding.fee_b, funding.change_b) == ((), 0, 0)
+    assert funding.fee_s * 4 >= ZERO_B.rate * (214 + 272 + 124) > (funding.fee_s - 1) * 4
+    for_b = sign_funding(ZERO_B, funding, BUYER.sign, "B")
+    for_s = sign_funding(ZERO_B, funding, SELLER.sign, "S")
+    assert for_b == []
+    assert check_witnesses(funding, "B", ()) == ()
+    final = assemble_funding(funding, (), for_s)
+    verify_transaction(final, funding.prevouts)
+    assert funding.fee_sat * 4 >= ZERO_B.rate * final.weight
+    with pytest.raises(PeerFault, match="witness_b"):
+        check_witnesses(funding, "B", for_s)
+    assert release(ZERO_B) == Split(500_000, 75_000, 0)
+    assert refund(ZERO_B) == Split(0, 575_000, 0)
+
+
+@pytest.mark.parametrize(
+    "buyer",
+    [GOOD_B, FundingSide(GOOD_B.inputs), FundingSide((), wpkh("c")), FundingSide([])],  # type: ignore[arg-type]
+)
+def test_a_buyer_without_a_deposit_may_bring_nothing(buyer: FundingSide) -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        build_funding(ZERO_B, buyer, GOOD_S)
+    assert caught.value.field == "inputs_b"
+
+
+def test_a_seller_always_brings_coins() -> None:
+    with pytest.raises(InvalidRecord, match="inputs_s"):
+        build_funding(ZERO_B, FundingSide(), FundingSide())
+
+
+def test_a_buyer_without_a_deposit_chooses_no_coin() -> None:
+    assert select_coins(ZERO_B, "B", [], wpkh("c")) == FundingSide()
+    assert select_coins(ZERO_B, "B", [coin("b", 10**6, wpkh("b"))], wpkh("c")) == FundingSide()
+    need = 575_000 + 2 * (214 + 272) // 4
+    short, enough = (coin("s", need - n, wpkh("s")) for n in (1, 0))
+    with pytest.raises(LocalFault, match="not enough funds: 1 sat"):
+        select_coins(ZERO_B, "S", [short], wpkh("c"))
+    build_funding(ZERO_B, FundingSide(), select_coins(ZERO_B, "S", [enough], wpkh("c")))
+
+
 def test_nobody_pays_for_anothers_coins() -> None:
     many = FundingSide(tuple(coin(f"s{n}", 90_000, wpkh("s")) for n in range(8)), wpkh("cs"))
     assert build_funding(MADE, GOOD_B, many).fee_b == build_funding(MADE, GOOD_B, GOOD_S).fee_b
@@ -334,24 +391,26 @@ def test_a_coin_that_cannot_be_declared_is_not_chosen() -> None:
         select_coins(MADE, "B", [wrapped], wpkh("c"))
 
 
-# ------------------------------------------------------------------ the buyer's way out
+# ------------------------------------------------------------------ a side's way out
 
 
 @pytest.mark.parametrize("tap", [False, True])
 @pytest.mark.parametrize("rate", [1, 2, 40])
-def test_respend_replaces_the_funding(tap: bool, rate: int) -> None:
-    wallet = BdkWallet(WORDS["B"], tap=tap)
+@pytest.mark.parametrize("who", ["B", "S"])
+def test_either_side_can_replace_the_funding(tap: bool, rate: int, who: Any) -> None:
+    buyer = BdkWallet(WORDS["B"], tap=tap)
+    wallet = buyer if who == "B" else SELLER
     made = contract(rate=rate)
-    funding = joint(made, (wallet, [200_000]), (SELLER, [120_000] * 7))
-    (index,) = funding.own("B")
-    own = FundingInput(funding.tx.inputs[index].outpoint, 200_000, wallet.script(0))
-    tx = respend([own], wallet.script(9), funding_fee=funding.fee_sat, rate=rate)
-    final = sign_respend(tx, [own], wallet.sign)
-    fee = 200_000 - tx.outputs[0].value
+    funding = joint(made, (buyer, [200_000]), (SELLER, [120_000] * 7))
+    own = funding.coins(who)
+    assert [c.outpoint for c in own] == [funding.tx.inputs[i].outpoint for i in funding.own(who)]
+    tx = respend(own, wallet.script(9), funding_fee=funding.fee_sat, rate=rate)
+    final = sign_respend(tx, own, wallet.sign)
+    fee = sum(c.value for c in own) - tx.outputs[0].value
     assert fee >= 2 * rate * final.weight / 4
     assert fee >= funding.fee_sat + final.vsize
     assert fee * 1000 // final.vsize > funding.fee_sat * 1000 // funding.tx.vsize
-    verify_transaction(final, [TxOut(own.value, own.script)])
+    verify_transaction(final, [TxOut(c.value, c.script) for c in own])
 
 
 def test_respend_of_a_small_coin_is_refused() -> None:
@@ -476,6 +535,8 @@ def test_a_peers_list_of_coins() -> None:
 
 
 def test_shares_are_the_designs() -> None:
-    assert side_fee(2, GOOD_B.inputs, None) == 190
-    assert side_fee(2, GOOD_B.inputs, wpkh("c")) == 252
-    assert side_fee(1, (coin("t", 1, taproot("t")),), taproot("c")) == -(-(107 + 230 + 172) // 4)
+    assert side_fee(MADE, "B", GOOD_B.inputs, None) == 190
+    assert side_fee(MADE, "S", GOOD_B.inputs, wpkh("c")) == 252
+    slow, tap = contract(rate=1), (coin("t", 1, taproot("t")),)
+    assert side_fee(slow, "B", tap, taproot("c")) == -(-(107 + 230 + 172) // 4)
+    assert side_fee(ZERO_B, "S", tap, None) == 2 * (214 + 230) // 4

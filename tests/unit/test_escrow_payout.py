@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 from escrow_tx_kit import NETWORKS, contract, h
 
-from escrow.contract import Contract
+from escrow.contract import KIND_BACKUP, Contract
 from escrow.payout import (
+    Branch,
     Split,
     build_payout,
     check_split,
+    off_fee,
     payout_rates,
     refund,
     release,
     verdict_split,
 )
-from escrow.script import witness_script
+from escrow.script import p2wpkh, witness_script
 from escrow.sighash import sighash
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.transaction import Outpoint, display
@@ -31,7 +33,8 @@ POINT = Outpoint(h("funding"), 1)
 def test_golden(vector: dict[str, Any]) -> None:
     made = Contract.from_wire(bytes.fromhex(vector["contract"]), NETWORKS[vector["network"]])
     point = Outpoint.from_wire("outpoint", bytes.fromhex(vector["outpoint"]))
-    payout = build_payout(made, point, Split(*vector["split"]), vector["rate"])
+    branch = Branch(vector["branch"])
+    payout = build_payout(made, point, Split(*vector["split"]), vector["rate"], branch)
     expect = vector["expect"]
     assert payout.tx.serialize().hex() == expect["tx"]
     assert display(payout.tx.txid) == expect["txid"]
@@ -49,6 +52,46 @@ def test_the_splits_of_a_contract() -> None:
     for split in (release(MADE), refund(MADE), verdict_split(MADE, 0)):
         assert check_split(MADE, split) == split
         assert Split.from_array("split", split.array()) == split
+
+
+def test_each_branch_has_its_own_arbiter() -> None:
+    made = contract(escrow_kind=KIND_BACKUP)
+    fees = {Branch.MAIN: made.fee_a, Branch.BACKUP: made.fee_a2}
+    keys = {Branch.MAIN: made.key_a, Branch.BACKUP: made.key_a2}
+    for branch, other in ((Branch.MAIN, Branch.BACKUP), (Branch.BACKUP, Branch.MAIN)):
+        split = verdict_split(made, 1, branch)
+        assert split == Split(1, 625_000 - fees[branch] - 1, fees[branch])
+        assert check_split(made, split, branch) == split
+        assert build_payout(made, POINT, split, None, branch).tx.outputs[-1].script == p2wpkh(
+            keys[branch]
+        )
+        with pytest.raises(InvalidRecord, match="arbiter_sat"):
+            check_split(made, split, other)
+        with pytest.raises(InvalidRecord, match="buyer_sat"):
+            verdict_split(made, 625_000 - fees[branch] + 1, branch)
+    for ask in (verdict_split, off_fee, check_split):
+        arguments: Any = {verdict_split: (1,), off_fee: (release(MADE), "B")}
+        with pytest.raises(InvalidRecord, match="branch"):
+            ask(MADE, *arguments.get(ask, (release(MADE),)), branch=Branch.BACKUP)
+
+
+def test_the_fee_of_a_repeated_split_comes_off_the_loser_first() -> None:
+    made = contract(escrow_kind=KIND_BACKUP)  # fees 4,000 and 5,000 of 625,000
+    for split, loser, branch, expect in (
+        (release(made), "B", Branch.MAIN, (546_000, 75_000, 4_000)),
+        (release(made), "S", Branch.MAIN, (550_000, 71_000, 4_000)),
+        (refund(made), "B", Branch.BACKUP, (45_000, 575_000, 5_000)),
+        (Split(3_999, 621_001, 0), "B", Branch.MAIN, (0, 621_000, 4_000)),
+        (Split(4_000, 621_000, 0), "B", Branch.MAIN, (0, 621_000, 4_000)),
+        (Split(625_000, 0, 0), "S", Branch.BACKUP, (620_000, 0, 5_000)),
+        (Split(0, 625_000, 0), "B", Branch.BACKUP, (0, 620_000, 5_000)),
+    ):
+        found = off_fee(made, split, loser, branch)  # type: ignore[arg-type]
+        assert found == Split(*expect)
+        assert check_split(made, found, branch) == found
+    for bad in (verdict_split(made, 1), Split(1, 1, 0), Split(-1, 625_001, 0)):
+        with pytest.raises(InvalidRecord):
+            off_fee(made, bad, "B")
 
 
 @pytest.mark.parametrize("buyer", [-1, 621_001, 2**64, True, 1.0, None])
