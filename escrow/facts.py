@@ -5,20 +5,24 @@ messages sent and applied so far, from the arbiters' records known here and from
 chain. Everything derivable is derived here and stored nowhere.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Self
 
+from escrow import accord
+from escrow.accord import Asked
 from escrow.arbiters import ArbiterRecord
+from escrow.bond import Eyes
 from escrow.contract import Contract
 from escrow.draw import Drawn, Listed, conclude
 from escrow.fields import Fields, checked
 from escrow.funding import Funding, FundingSide, build_funding, read_declared
-from escrow.messages import Kind, Message
+from escrow.messages import ZERO, Kind, Message
 from escrow.model import ChainView
 from escrow.payloads import (
+    MAX_RULINGS,
     ContractSigned,
     Dispute,
     Draw,
@@ -27,6 +31,7 @@ from escrow.payloads import (
     Page,
     Part,
     Reveal,
+    Settle,
     Statement,
     Take,
     Witness,
@@ -63,7 +68,7 @@ class Facts:
     own: Own
     messages: tuple[Message, ...]
     records: Mapping[bytes, ArbiterRecord]
-    block_hash: Callable[[int], bytes | None]
+    eyes: Eyes
     seen_weight: int = 0
     view: ChainView | None = None
 
@@ -105,7 +110,7 @@ class Facts:
     def drawn(self) -> Drawn:
         """The draw, from the transcript. Raises InvalidRecord naming what is wrong or lacks."""
         draw, reveal = self._need(self.maker, Kind.DRAW), self._need(self.taker, Kind.REVEAL)
-        return conclude(self.take, draw, reveal, self.records, self.block_hash)
+        return conclude(self.take, draw, reveal, self.records, self.eyes)
 
     def record(self, record_id: bytes) -> ArbiterRecord:
         """Return a listed record. Raises LocalFault if it is not here."""
@@ -206,15 +211,66 @@ class Facts:
         )
         return Transaction(tx.version, inputs, tx.outputs, tx.locktime).serialize()
 
-    # -- what the arbiter is shown
+    # -- other ends than the release
+
+    @cached_property
+    def agreed(self) -> Asked | None:
+        """The split that ASK and OK have bound, or None."""
+        return accord.agreement(self.between, self.maker, self.taker)
+
+    def asked(self, asker: bytes) -> Asked | None:
+        """Return that trader's ASK that binds him still, or None."""
+        other = self.taker if asker == self.maker else self.maker
+        found = accord.asks(self.between, asker, other)
+        return next((a for a in reversed(found) if a.binds), None)
+
+    @cached_property
+    def first_signed(self) -> Message | None:
+        """Our first signature on a payout, as it left: RECEIVED or SETTLE."""
+        return self.one(self.me, Kind.RECEIVED) or self.one(self.me, Kind.SETTLE)
+
+    @property
+    def conceded(self) -> Message | None:
+        """The buyer's own signature on REFUND, without an OK."""
+        found = (m for m in self.all(self.buyer, Kind.SETTLE))
+        return next((m for m in found if Settle.from_wire(m.payload).ok_id == ZERO), None)
+
+    def noticed(self, arbiter: bytes) -> bool:
+        """Tell whether that arbiter has acknowledged a dispute to us."""
+        return self.one(arbiter, Kind.NOTICE) is not None
+
+    def called(self, arbiter: bytes) -> bool:
+        """Tell whether that arbiter was called, by us or by the peer."""
+        by_us = any(m.recipient == arbiter for m in self.all(self.me, Kind.DISPUTE))
+        return by_us or self.noticed(arbiter)
+
+    @property
+    def arbiters(self) -> tuple[bytes, ...]:
+        """The arbiter, and the runner-up where the kind of escrow knows him."""
+        contract = self.contract
+        return (contract.arbiter, contract.runner_up) if contract.n else (contract.arbiter,)
+
+    # -- what an arbiter is shown
+
+    @property
+    def between(self) -> tuple[Message, ...]:
+        """Every message between the traders."""
+        both = {self.maker, self.taker}
+        return tuple(m for m in self.messages if {m.sender, m.recipient} == both)
 
     def papers(self) -> tuple[bytes, ...]:
         """Return every message between the traders, whole."""
-        both = {self.maker, self.taker}
-        return tuple(m.wire() for m in self.messages if {m.sender, m.recipient} == both)
+        return tuple(m.wire() for m in self.between)
 
-    def dispute(self, words: str) -> Dispute:
-        """Return our call of the arbiter: each listed record in a PAGE or, else, beside them.
+    def rulings(self, arbiter: bytes) -> tuple[bytes, ...]:
+        """Return what the other arbiter has told us, for `arbiter` to repeat."""
+        others = {a for a in self.arbiters if a != arbiter}
+        kinds = {Kind.VERDICT, Kind.RECUSE}
+        found = (m for m in self.messages if m.sender in others | {arbiter} and m.kind in kinds)
+        return tuple(m.wire() for m in found)[:MAX_RULINGS]
+
+    def dispute(self, words: str, arbiter: bytes) -> Dispute:
+        """Return our call of an arbiter: each listed record in a PAGE or, else, beside them.
 
         Raises LocalFault for a record that is not here, InvalidRecord for words out of bounds.
         """
@@ -226,12 +282,13 @@ class Facts:
             contract=self.contract.wire(),
             messages=self.papers(),
             records=tuple(self.record(i).wire() for i in sorted(self.listed_ids() - paged)),
+            rulings=self.rulings(arbiter),
             statement=words,
         )
 
-    def statement(self, words: str) -> Statement:
-        """Return our words in a dispute. Raises InvalidRecord for words out of bounds."""
-        return Statement(statement=words, messages=self.papers())
+    def statement(self, words: str, arbiter: bytes) -> Statement:
+        """Return words, or papers alone, for an arbiter. Raises InvalidRecord for long words."""
+        return Statement(statement=words, messages=self.papers(), rulings=self.rulings(arbiter))
 
     def _need(self, sender: bytes, kind: Kind) -> Message:
         message = self.one(sender, kind)

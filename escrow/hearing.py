@@ -1,21 +1,18 @@
 """The arbiter's machine: one case from a dispute to a spent escrow.
 
-    DISPUTE ──▶ Noticed ──both statements, reply_s──▶ Hearing ──Decide──▶ RuledCase ──▶ ClosedCase
+    DISPUTE ─▶ Noticed ─both statements, reply_s─▶ Hearing ─Decide─▶ RuledCase ─▶ ClosedCase
+                  └──────────────Recuse──────────────┴──▶ RecusedCase ─▶ ClosedCase
 
 Pure. The contract, the draw and the message chains were checked before the case exists
-(escrow.transcript), so a human sees only true papers. R4: nothing below RELEASE for the buyer
-before the period's end and reply_s, by the chain's clock, unless he signed NOT_PAID; a
-release that the seller has signed is forwarded, and ruled by only if it stays unused for 144
-blocks. R1, R5: one split, committed before its signature. docs/trade.md, section 5.
+(escrow.transcript), so a human sees only true papers. What binds an arbiter stands in
+`rulings`: R4, R5, R6. R1: one split, committed before its signature. The runner-up runs the
+same machine on the backup branch. docs/trade.md, section 5.
 """
 
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Final, Self
+from typing import Final
 
-from escrow.contract import Contract
-from escrow.facts import funding_of
-from escrow.funding import Funding
+from escrow.case import Case
+from escrow.confirm import FINAL_DEPTH
 from escrow.messages import Kind, Message
 from escrow.model import (
     ChainView,
@@ -25,100 +22,42 @@ from escrow.model import (
     Event,
     Hearing,
     Noticed,
+    Recuse,
+    RecusedCase,
     RuledCase,
+    SayChat,
     Send,
     SignVerdict,
     State,
+    ToxicCase,
     VerdictSigned,
 )
 from escrow.model import Received as ReceivedEvent
-from escrow.payloads import Dispute, Forward, Notice, Statement
-from escrow.payout import Split, release, verdict_split
-from escrow.settlement import FINAL_DEPTH
-from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault
-from p2pnode.base.networks import Network
-from p2pnode.base.transaction import Outpoint
-from p2pnode.base.units import moment
+from escrow.payloads import Chat, Dispute, Enquiry, Forward, Notice
+from escrow.payloads import Recuse as RecuseWords
+from escrow.rulings import allowed, forward
+from escrow.words import MAX_CHATS
+from p2pnode.base.errors import LocalFault, PeerFault
 
-UNUSED_BLOCKS: Final = 144  # a forwarded release that nobody completes may then be ruled by
-MAX_HEARD: Final = 30  # messages of one trader that a case keeps
+MAX_HEARD: Final = 30  # disputes and statements of one trader that a case keeps
+MAX_SHOWN: Final = 128  # parts of files of one trader: 8 whole files
 
 Step = tuple[State, tuple[Send, ...]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What the arbiter knows: the contract, the traders' papers, his own messages, the chain."""
+def open_case(case: Case, dispute: Message, mtp: int, *, lost: bool = False) -> Step:
+    """Return the first state of a case, the NOTICE to both traders, and what R4 forwards.
 
-    network: Network
-    me: bytes
-    contract: Contract
-    messages: tuple[Message, ...]  # of our own chains with both traders
-    papers: tuple[Message, ...]  # what the traders wrote to each other, as they showed it
-    view: ChainView | None = None
-
-    def having(self, *messages: Message) -> Self:
-        """Return the case with messages of our own chains added."""
-        return replace(self, messages=(*self.messages, *messages))
-
-    def one(self, sender: bytes, kind: Kind) -> Message | None:
-        """Return the first message of our own chains by that sender and kind."""
-        return next((m for m in self.messages if m.sender == sender and m.kind is kind), None)
-
-    def paper(self, sender: bytes, kind: Kind) -> Message | None:
-        """Return the first paper of that trader and kind."""
-        return next((m for m in self.papers if m.sender == sender and m.kind is kind), None)
-
-    @property
-    def opener(self) -> bytes:
-        """Who called us."""
-        return next(m.sender for m in self.messages if m.kind is Kind.DISPUTE)
-
-    @cached_property
-    def funding(self) -> Funding:
-        """The funding, rebuilt from contract and inputs. Raises InvalidRecord."""
-        funding = funding_of(self.contract, self.papers)
-        if funding is None:
-            raise InvalidRecord("messages", "lack the INPUTS of a trader")
-        return funding
-
-    @property
-    def outpoint(self) -> Outpoint:
-        """The escrow output. Raises InvalidRecord."""
-        return self.funding.escrow_outpoint
-
-    def words(self, trader: bytes) -> str:
-        """Return a trader's statements, or nothing while he has made none."""
-        said = []
-        for m in self.messages:
-            if m.sender == trader and m.kind is Kind.DISPUTE:
-                said.append(Dispute.from_wire(m.payload).statement)
-            if m.sender == trader and m.kind is Kind.STATEMENT:
-                said.append(Statement.from_wire(m.payload).statement)
-        return "\n".join(said)
-
-    def said(self, trader: bytes) -> int:
-        """Return how many messages a trader has sent us."""
-        return sum(m.sender == trader for m in self.messages)
-
-    @property
-    def both_heard(self) -> bool:
-        """Tell whether both traders have made a statement."""
-        return bool(self.words(self.contract.buyer) and self.words(self.contract.seller))
-
-    def earliest_below_release(self) -> int:
-        """Return from when (median time past) a split may give the buyer less than RELEASE."""
-        if self.view is None or not self.view.funding_height:
-            return 1 << 62
-        return self.contract.period_end(self.view.funding_mtp) + self.contract.reply_s
-
-
-def open_case(case: Case, dispute: Message, mtp: int) -> Step:
-    """Return the first state of a case, the NOTICE to both traders, and what R4 forwards."""
+    `lost` tells that this node has lost data from after the funding: it signs nothing here.
+    """
     words = Dispute.from_wire(dispute.payload).statement
     notice = Notice(dispute_id=dispute.id, opener=dispute.sender, statement=words)
-    traders = (case.contract.buyer, case.contract.seller)
-    return Noticed(mtp), (*(Send(t, notice) for t in traders), *_forward(case))
+    sends = tuple(Send(t, notice) for t in case.traders)
+    if case.branch:
+        sends += (Send(case.contract.arbiter, Enquiry(dispute_id=dispute.id)),)
+    if lost:
+        return ToxicCase(mtp), (*sends, *_repeat(case))
+    return Noticed(mtp), (*sends, *forward(case))
 
 
 def step(state: State, event: Event, case: Case) -> Step:
@@ -130,34 +69,58 @@ def step(state: State, event: Event, case: Case) -> Step:
 
     """
     match state, event:
-        case ((Noticed() | Hearing() | RuledCase()), ChainView()):
+        case ClosedCase(), ChainView():
+            return state, ()
+        case _, ChainView():
             return _on_chain(state, event, case)
-        case _, ReceivedEvent(message) if case.said(message.sender) > MAX_HEARD:
-            raise PeerFault(f"a case hears {MAX_HEARD} messages of one trader and no more")
-        case ((Noticed(mtp) | Hearing(mtp)), ReceivedEvent(message)) if message.kind in {
-            Kind.STATEMENT,
-            Kind.DISPUTE,
-        }:
-            after = Hearing(mtp) if case.both_heard else state
-            return after, _forward(case)
-        case ((RuledCase() | ClosedCase()), ReceivedEvent()):
-            return state, ()  # kept, and too late to matter
         case _, ReceivedEvent(message):
-            raise PeerFault(f"{message.kind.name} has no place in {type(state).__name__}")
+            return _received(state, message, case)
+        case ClosedCase(), SayChat():
+            raise LocalFault("this case is closed")
+        case _, SayChat(to, text):
+            return state, (_chat(case, to, text),)
         case Hearing(), Decide(buyer_sat, reason):
-            split = verdict_split(case.contract, buyer_sat)
-            _allowed(case, split)
+            split = allowed(case, buyer_sat)
             return RuledCase(split.buyer_sat, split.seller_sat, split.arbiter_sat, reason), ()
         case Noticed(), Decide():
             raise LocalFault("the other trader may still reply: his statement is not in")
+        case ToxicCase(), Decide():
+            raise LocalFault("this node has lost data of this case: it may not rule")
+        case RecusedCase(), Decide():
+            raise LocalFault("you have recused yourself from this case")
         case _, Decide():
             raise LocalFault("this case is ruled already")
+        case ((Noticed() | Hearing()), Recuse(reason)):
+            words = RecuseWords(reason=reason)
+            return RecusedCase(reason), tuple(Send(t, words) for t in case.traders)
+        case _, Recuse():
+            raise LocalFault("a case that is ruled or closed needs no recusal")
         case RuledCase(), VerdictSigned(payload) if not case.one(case.me, Kind.VERDICT):
-            return state, tuple(
-                Send(t, payload) for t in (case.contract.buyer, case.contract.seller)
-            )
+            return state, tuple(Send(t, payload) for t in case.traders)
         case _:
             return state, ()
+
+
+def _received(state: State, message: Message, case: Case) -> Step:
+    kind, sender = message.kind, message.sender
+    bounds = {Kind.CHAT: MAX_CHATS, Kind.EVIDENCE: MAX_SHOWN}
+    said = len(case.all(sender, kind))
+    if kind in {Kind.STATEMENT, Kind.DISPUTE}:
+        said = len(case.all(sender, Kind.STATEMENT)) + len(case.all(sender, Kind.DISPUTE))
+    if said > bounds.get(kind, MAX_HEARD):
+        raise PeerFault(f"a case hears {bounds.get(kind, MAX_HEARD)} {kind.name} of one side")
+    if kind is Kind.ENQUIRY:
+        return state, _answer_enquiry(case)
+    if kind in {Kind.CHAT, Kind.EVIDENCE, Kind.FORWARD}:
+        return state, ()  # for people to read; a FORWARD is the other arbiter's verdict
+    match state:
+        case ToxicCase():
+            return state, _repeat(case)
+        case Noticed(mtp) | Hearing(mtp):
+            heard = case.both_heard and not case.branch  # R6: the runner-up waits for all replies
+            return (Hearing(mtp) if heard else state), forward(case)
+        case _:
+            return state, ()  # kept, and too late to matter
 
 
 def duties(state: State, case: Case) -> tuple[Duty, ...]:
@@ -165,6 +128,14 @@ def duties(state: State, case: Case) -> tuple[Duty, ...]:
     if isinstance(state, RuledCase) and not case.one(case.me, Kind.VERDICT):
         return (SignVerdict(),)
     return ()
+
+
+def _chat(case: Case, to: bytes, text: str) -> Send:
+    if to not in case.traders:
+        raise LocalFault("to: is no trader of this case", field="to")
+    if sum(m.recipient == to for m in case.all(case.me, Kind.CHAT)) >= MAX_CHATS:
+        raise LocalFault(f"a case carries {MAX_CHATS} chat messages to one side and no more")
+    return Send(to, Chat(text=text))
 
 
 def _on_chain(state: State, view: ChainView, case: Case) -> Step:
@@ -178,32 +149,17 @@ def _on_chain(state: State, view: ChainView, case: Case) -> Step:
     return state, ()
 
 
-def _forward(case: Case) -> tuple[Send, ...]:
-    """Hand the seller's signed release to the buyer, once."""
-    released = case.paper(case.contract.seller, Kind.RECEIVED)
-    if released is None or case.one(case.me, Kind.FORWARD):
+def _answer_enquiry(case: Case) -> tuple[Send, ...]:
+    """Show the runner-up our verdict, once: he repeats it."""
+    ruled, to = case.one(case.me, Kind.VERDICT), case.contract.runner_up
+    if ruled is None or any(m.recipient == to for m in case.all(case.me, Kind.FORWARD)):
         return ()
-    return (Send(case.contract.buyer, Forward(message=released.wire())),)
+    return (Send(to, Forward(messages=(ruled.wire(),))),)
 
 
-def _allowed(case: Case, split: Split) -> None:
-    """Refuse a ruling that a rule forbids. Raises LocalFault saying which and until when."""
-    view, contract = case.view, case.contract
-    if view is None or view.funding_depth < contract.depth:
-        raise LocalFault("the escrow is not deep enough in the chain to be ruled on")
-    if view.spend is not None:
-        raise LocalFault("the escrow is spent already")
-    if forwarded := case.one(case.me, Kind.FORWARD):
-        due = release(contract).buyer_sat - contract.fee_a  # the fee comes off who failed to act
-        if split.buyer_sat != due:
-            raise LocalFault(f"the seller has signed a release: rule {due} sat to the buyer")
-        if view.tip < forwarded.tip_height + UNUSED_BLOCKS:
-            until = forwarded.tip_height + UNUSED_BLOCKS
-            raise LocalFault(f"a signed release is with the buyer: wait until block {until}")
-    below = split.buyer_sat < release(contract).buyer_sat
-    declared = case.paper(contract.buyer, Kind.NOT_PAID)
-    if below and not declared and not forwarded and view.mtp < case.earliest_below_release():
-        raise LocalFault(
-            "less than a release for the buyer is not allowed before "
-            f"{moment(case.earliest_below_release())} by the chain's clock, now {moment(view.mtp)}"
-        )
+def _repeat(case: Case) -> tuple[Send, ...]:
+    """Toxic: hand a verdict of ours, which a trader shows, to the other too; sign nothing."""
+    ours = next((m for m in case.shown if m.sender == case.me and m.kind is Kind.VERDICT), None)
+    if ours is None or case.one(case.me, Kind.FORWARD):
+        return ()
+    return tuple(Send(t, Forward(messages=(ours.wire(),))) for t in case.traders)

@@ -29,6 +29,7 @@ FRAME_LIMIT: Final = 1 << 20
 MAX_MESSAGE: Final = FRAME_LIMIT - 1024
 MAX_PAYLOAD: Final = MAX_MESSAGE - 512  # header and signature take 340 bytes at the most
 MAX_SEQ: Final = 10_000
+FRESH_STEP: Final = 1000  # where a sender who has lost his place begins a fresh chain
 MAX_DRAWS: Final = 2**40
 
 

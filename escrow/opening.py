@@ -12,6 +12,7 @@ own funding signature has left. docs/trade.md, sections 2 to 4.
 from typing import Final
 
 from escrow.draw import anchor_of
+from escrow.errors import NotYet
 from escrow.facts import Facts
 from escrow.messages import Kind
 from escrow.model import (
@@ -34,12 +35,18 @@ from escrow.model import (
     Tick,
 )
 from escrow.payloads import PAGE_RECORDS, Abort, Get, Page, Refuse, Reveal
-from escrow.errors import NotYet
 from p2pnode.base.errors import LocalFault, PeerFault
 
 OPENING_S: Final = 60  # from one step to the next until the contract is signed
 FUNDING_S: Final = 600  # from the contract, or from our signature, to the final funding
 SILENCE: Final = f"no answer within {OPENING_S} s"  # such an ABORT enters the draw as broken
+
+_OPENING: Final = frozenset(
+    {
+        *(Kind.PROPOSE, Kind.COUNTER, Kind.TAKE, Kind.DRAW, Kind.REVEAL, Kind.GET, Kind.PAGE),
+        *(Kind.REFUSE, Kind.ABORT, Kind.CONTRACT, Kind.INPUTS, Kind.WITNESS),
+    }
+)
 
 EARLY_STATES: Final = (Taking, Drawing, Contracting, Funding)
 
@@ -117,7 +124,9 @@ def _received(
             return (Broadcast(event.final) if event.final else state), ()
         case Funding(), Kind.WITNESS:
             return state, ()  # we are respending: whichever confirms decides
-        case Funding(), _ if kind >= Kind.ACCOUNT:
+        case Funding(), Kind.CHAT:
+            return state, ()
+        case Funding(), _ if kind not in _OPENING:
             raise NotYet(f"{kind.name} before our chain shows the funding")
         case _:
             raise PeerFault(f"{kind.name} has no place in {type(state).__name__}")

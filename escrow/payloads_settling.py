@@ -105,7 +105,7 @@ class Statement(Payload):
     """Trader -> A or A2: my words, and the messages that the arbiter may lack."""
 
     kind: ClassVar = Kind.STATEMENT
-    statement: str = checked(words(MAX_WORDS, 1))
+    statement: str = checked(words(MAX_WORDS))  # empty: papers alone, no reply in the dispute
     messages: tuple[bytes, ...] = checked(listing(MAX_TRANSCRIPT, _raw))
     rulings: tuple[bytes, ...] = checked(listing(MAX_RULINGS, _raw))
 

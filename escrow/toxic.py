@@ -1,0 +1,111 @@
+"""What a node does in a trade of which it has lost data: nothing that its lost words could bar.
+
+It never pays and never first-signs, with one exception that gives up all that is at stake, so
+that two honest traders are never deadlocked: an unpaid buyer may sign REFUND, a paid seller
+RELEASE. It speaks to arbiters, and completes RELEASE (as buyer), REFUND (as seller), and a
+verdict by its user's word alone. Toxic is for good: leaving it on the peer's word was shown to
+lose money (docs/trade.md, section 5). Pure.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from escrow import words
+from escrow.confirm import Step
+from escrow.facts import Facts
+from escrow.messages import FRESH_STEP, ZERO, Kind
+from escrow.model import (
+    Aborted,
+    AcceptVerdict,
+    AnswerAsk,
+    AskSplit,
+    Cancel,
+    Event,
+    LoseTrust,
+    MakeStatement,
+    OpenDispute,
+    Received,
+    ReleaseSigned,
+    SayChat,
+    SayNotPaid,
+    SayPaid,
+    SayReceived,
+    Send,
+    SettleSigned,
+    ShowEvidence,
+    Toxic,
+    VerdictCompleted,
+    WithdrawAsk,
+)
+from escrow.payloads import Payload, Settle
+from escrow.payloads import Received as Release
+from escrow.payout import refund
+from p2pnode.base.errors import LocalFault
+
+REFUSED: Final = (
+    "this node has lost data of this trade: do not pay and agree to nothing; the arbiter decides "
+    "(`dispute open`)"
+)
+
+
+def poisoned(why: str, facts: Facts) -> Toxic:
+    """Return the state of a trade of which data is lost; its chains of messages begin afresh."""
+    last = max((m.seq for m in facts.messages if m.sender == facts.me), default=0)
+    return Toxic(why=why, base=(last // FRESH_STEP + 1) * FRESH_STEP)
+
+
+def step(state: Toxic, event: Event, facts: Facts) -> Step:
+    """Return the state after `event` and what to send. Raises LocalFault."""
+    match event:
+        case LoseTrust():  # even the fresh number was used before
+            return replace(state, base=state.base + FRESH_STEP), ()
+        case Received(_, payload, final, raised) if final and not state.raw:
+            whole = isinstance(payload, Release) or _undoes(payload, facts)
+            return (words.paid_out(state, final, raised, facts) if whole else state), ()
+        case Received():
+            return state, ()  # kept for the arbiter; it moves nothing here
+        case SayReceived() if facts.me == facts.seller:
+            return replace(state, conceding=1), ()
+        case SayNotPaid() if facts.me == facts.buyer:
+            return replace(state, conceding=1), ()
+        case ReleaseSigned(payload) | SettleSigned(payload):
+            kind = payload.kind
+            said = any(m.seq >= state.base for m in facts.all(facts.me, kind))
+            return state, () if said else (Send(facts.peer, payload),)
+        case OpenDispute(payload, to) if to in facts.arbiters:
+            if any(
+                m.recipient == to and m.seq >= state.base for m in facts.all(facts.me, Kind.DISPUTE)
+            ):
+                raise LocalFault("a dispute is open already: add your words with `dispute answer`")
+            return state, (Send(to, payload),)
+        case MakeStatement(payload, to) if to in facts.arbiters:
+            return state, (Send(to, payload),)
+        case ShowEvidence(payloads):
+            to = words.hearing_arbiter(facts)
+            return state, tuple(Send(to, p) for p in payloads)
+        case SayChat(to, text):
+            return state, (words.chat(facts, to, text),)
+        case AcceptVerdict() if any(facts.one(a, Kind.VERDICT) for a in facts.arbiters):
+            return replace(state, accepted=1), ()
+        case AcceptVerdict():
+            raise LocalFault("there is no verdict to accept in this trade")
+        case VerdictCompleted(raw, raised) if not state.raw:
+            return words.paid_out(state, raw, raised, facts), ()
+        case Cancel(reason) if facts.settled_contract is None:
+            return Aborted(reason), ()
+        case (
+            SayPaid() | SayNotPaid() | SayReceived() | AskSplit() | WithdrawAsk() | AnswerAsk()
+        ) | (OpenDispute() | MakeStatement() | Cancel()):
+            raise LocalFault(REFUSED)
+        case _:
+            return state, ()
+
+
+def _undoes(payload: Payload, facts: Facts) -> bool:
+    """Tell whether these first signatures are on REFUND, the only split a toxic node completes."""
+    if not isinstance(payload, Settle):
+        return False
+    agreed = facts.agreed
+    undone = refund(facts.contract)
+    of_refund = agreed is not None and agreed.buyer_sat == undone.buyer_sat
+    return payload.ok_id == ZERO or of_refund
