@@ -13,6 +13,8 @@ from dht.records import Bounds, Kinds, Record
 from dht.shell_node import Dht
 from escrow.arbiters import ArbiterRecord
 from escrow.backend_wallet import BdkWallet
+from escrow.broken import MAX_BYTES as BROKEN_BYTES
+from escrow.broken import Filed
 from escrow.funding import FundingInput
 from escrow.needs import Disclosure
 from escrow.payloads import Declared
@@ -32,6 +34,9 @@ from p2pnode.base.transaction import Outpoint
 OFFER: Final = "offer"
 ARBITER: Final = "arbiter"
 ARBITER_LIFE_S: Final = 2 * 3600  # a holder keeps a record this long after its last put
+BROKEN: Final = "broken"
+BROKEN_LIFE_S: Final = 7 * 86_400  # the same: who cares puts it again every day
+BROKEN_BOUNDS: Final = Bounds(record_bytes=BROKEN_BYTES, per_key=8, share=0.1, passed_on=False)
 
 
 def kinds(network: Network) -> Kinds:
@@ -48,9 +53,16 @@ def kinds(network: Network) -> Kinds:
         expires_at = now + ARBITER_LIFE_S
         return Record(ARBITER, key, found.node_id, b"", found.at_height, expires_at, raw)
 
+    def broken(raw: bytes, now: int) -> Record:
+        filed = Filed.from_wire(raw, network)
+        key = broken_key(network, filed.node_id, filed.draw_no)
+        # Owned by its trade: it has one place under a number, and fills no trader's quota.
+        return Record(BROKEN, key, filed.trade_id, b"", 0, now + BROKEN_LIFE_S, raw)
+
     found = Kinds({OFFER: offer})
     found.register(ARBITER, arbiter, Bounds(passed_on=False))  # it lives from its last put on
     found.register(mailbox.KIND, mailbox.validator(network), mailbox.BOUNDS)
+    found.register(BROKEN, broken, BROKEN_BOUNDS)
     return found
 
 
@@ -75,6 +87,27 @@ class DhtRecords:
     async def publish(self, raw: bytes) -> int:
         """Put a record; the trade's name for it."""
         return await self.put(raw)
+
+
+def broken_key(network: Network, node_id: bytes, draw_no: int) -> bytes:
+    """Return the DHT key of the broken draws that a node entered under that number."""
+    return record_key(network, BROKEN, f"{node_id.hex()}/{draw_no}")
+
+
+class DhtBroken:
+    """Broken draws in the DHT: put under their signers' numbers, looked up by number."""
+
+    def __init__(self, dht: Dht, network: Network) -> None:
+        self._dht, self._network = dht, network
+
+    async def put(self, raw: bytes) -> int:
+        """Put a filed entry; returns how many nodes hold it."""
+        return (await self._dht.put(BROKEN, raw)).acked
+
+    async def under(self, node_id: bytes, draw_no: int) -> tuple[bytes, ...]:
+        """Return what holders have under a node's number."""
+        key = broken_key(self._network, node_id, draw_no)
+        return tuple(r.raw for r in (await self._dht.get(BROKEN, key)).records)
 
 
 class WalletPurse:
