@@ -10,12 +10,13 @@ from trade_post import NET
 
 from escrow.backend_keys import TradeKey, TradeKeys
 from escrow.backend_wallet import BdkWallet
+from escrow.broken import Filed
 from escrow.needs import Disclosure
 from escrow.terms import Terms
 from p2pnode.app.fit import WalletPurse
 from p2pnode.base import wire
 from p2pnode.base.clock import SystemClock
-from p2pnode.base.errors import InvalidRecord, LocalFault
+from p2pnode.base.errors import InvalidRecord, LocalFault, Unreachable
 
 
 class SetClock:
@@ -44,6 +45,33 @@ class Registry:
         if raw not in self._records:
             self._records.append(raw)
         return 4
+
+
+class Board:
+    """The DHT's broken draws: whatever was put, under the number that its filing names."""
+
+    def __init__(self) -> None:
+        self.filed: dict[tuple[bytes, int], dict[bytes, bytes]] = {}
+        self.away = False  # nobody answers
+        self.lies: list[bytes] = []  # what holders show beside it
+        self.asked: list[tuple[bytes, int]] = []
+        self.puts = 0
+
+    async def put(self, raw: bytes) -> int:
+        await trio.lowlevel.checkpoint()
+        if self.away:
+            raise Unreachable("nobody is there")
+        self.puts += 1
+        filed = Filed.from_wire(raw, NET)
+        self.filed.setdefault((filed.node_id, filed.draw_no), {})[filed.trade_id] = raw
+        return 4
+
+    async def under(self, node_id: bytes, draw_no: int) -> Sequence[bytes]:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((node_id, draw_no))
+        if self.away:
+            await trio.sleep_forever()
+        return [*self.filed.get((node_id, draw_no), {}).values(), *self.lies]
 
 
 def disclose(name: str, salt: bytes) -> Disclosure:

@@ -16,7 +16,7 @@ from typing import Any
 import bdkpython as bdk
 import trio
 import trio.testing
-from trade_fakes import Desk, Registry, SetClock, disclose
+from trade_fakes import Board, Desk, Registry, SetClock, disclose
 from trade_node import Node
 from trade_post import NET, Frame, Hook, Post, connect
 
@@ -53,6 +53,7 @@ class Rig:
         self.clock = SetClock()
         self.post = Post()
         self.records: list[bytes] = []
+        self.board = Board()
         self.nodes: dict[str, Node] = {}
         self.log: list[str] = []
         self.port = 0
