@@ -6,6 +6,7 @@ journal. Replies: see `shell_inbox`.
 """
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -22,10 +23,24 @@ log: Final = logging.getLogger(__name__)
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
 REPLY_S: Final = 60.0
+MAX_ASKED: Final = 16  # messages on their way to one peer
 MAX_INBOUND: Final = 4  # trade streams of one peer at a time
 
 Locate = Callable[[bytes], Awaitable[tuple[str, ...]]]
 Refused = Callable[[bytes, bytes, bytes, str], None]  # trade id, peer, message id, text
+
+
+class _Visit:
+    """One stream to a peer, and what was said on it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.sent: set[bytes] = set()  # ids of messages
+        self.asked: deque[tuple[bytes, bytes]] = deque()  # (message id, trade id) unanswered
+        self.held: set[bytes] = set()  # trades whose chain the peer did not take further
+        self.news = trio.Event()  # something to send, or a reply
+        self.progress = False
+        self.fault: Unreachable | InvalidRecord | None = None
 
 
 class Courier:
@@ -47,6 +62,7 @@ class Courier:
         self._locate = locate
         self._refused = refused
         self._wake: dict[bytes, trio.Event] = {}
+        self._visits: dict[bytes, _Visit] = {}
         self._inbound: dict[bytes, int] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -69,6 +85,8 @@ class Courier:
             return
         if peer in self._wake:
             self._wake[peer].set()
+            if peer in self._visits:
+                self._visits[peer].news.set()
             return
         self._wake[peer] = trio.Event()
         self._nursery.start_soon(self._carry, peer)
@@ -111,36 +129,69 @@ class Courier:
             del self._wake[peer]
 
     async def _visit(self, peer: bytes) -> bool:
-        """Open a stream and deliver what waits; returns whether anything was applied."""
-        addrs = await self._locate(peer)
-        channel = await self._streams.open(peer, addrs, self._protocol, limit=FRAME_LIMIT)
-        progress = False
-        try:
-            while waiting := self._journal.outbox(peer):
-                held: set[bytes] = set()
-                for message_id, trade_id, raw in waiting:
-                    if trade_id in held:
-                        continue  # its chain waits for an earlier message
-                    status, text = await self._ask(channel, raw)
-                    if status == LATER:
-                        held.add(trade_id)
-                        log.info("%s says not yet: %s", peer.hex()[:16], text)
-                        continue
-                    self._settle(peer, message_id, trade_id, status, text)
-                    if status != APPLIED:
-                        held.add(trade_id)
-                    progress = True
-                if held:
-                    break
-        finally:
-            await channel.close()
-        return progress
+        """Open a stream and deliver what waits; returns whether anything was applied.
 
-    async def _ask(self, channel: Channel, raw: bytes) -> tuple[int, str]:
-        await channel.send(raw)
-        with trio.move_on_after(REPLY_S):
-            return read_reply(await channel.receive())
-        raise Unreachable("the peer did not answer in time")
+        What comes while a reply is awaited is sent too: REVEAL and CONTRACT, or ten words of
+        chat, take one round trip and not one each.
+        """
+        addrs = await self._locate(peer)
+        channel = await self._streams.open(
+            peer, addrs, self._protocol, limit=FRAME_LIMIT, early=True
+        )
+        visit = self._visits[peer] = _Visit(channel)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._say, peer, visit, nursery.cancel_scope)
+                nursery.start_soon(self._hear, peer, visit, nursery.cancel_scope)
+        finally:
+            del self._visits[peer]
+            await channel.close()
+        if visit.fault:
+            raise visit.fault
+        return visit.progress
+
+    async def _say(self, peer: bytes, visit: "_Visit", over: trio.CancelScope) -> None:
+        """Send in order whatever waits and was not sent, until every reply is there."""
+        try:
+            while True:
+                visit.news = trio.Event()
+                for message_id, trade_id, raw in self._journal.outbox(peer):
+                    if len(visit.asked) >= MAX_ASKED:
+                        break
+                    if message_id not in visit.sent and trade_id not in visit.held:
+                        visit.sent.add(message_id)
+                        visit.asked.append((message_id, trade_id))
+                        await visit.channel.send(raw)
+                if not visit.asked:
+                    break
+                await visit.news.wait()
+        except (Unreachable, InvalidRecord) as error:
+            visit.fault = error
+        over.cancel()
+
+    async def _hear(self, peer: bytes, visit: "_Visit", over: trio.CancelScope) -> None:
+        """Take the replies, which come in the order of the messages."""
+        try:
+            while True:
+                status, text = await _reply(visit.channel)
+                if not visit.asked:
+                    raise InvalidRecord("reply", "answers no message")  # noqa: TRY301
+                self._answered(peer, visit, status, text)
+                visit.news.set()  # there is room for another, or all is said
+        except (Unreachable, InvalidRecord) as error:
+            visit.fault = error
+        over.cancel()
+
+    def _answered(self, peer: bytes, visit: "_Visit", status: int, text: str) -> None:
+        message_id, trade_id = visit.asked.popleft()
+        late = trade_id in visit.held  # sent before its predecessor failed: its reply says nothing
+        if status != APPLIED:
+            visit.held.add(trade_id)  # its chain waits for an earlier message
+        if status == LATER:
+            log.info("%s says not yet: %s", peer.hex()[:16], text)
+        elif status == APPLIED or not late:
+            self._settle(peer, message_id, trade_id, status, text)
+            visit.progress = True
 
     def _settle(
         self, peer: bytes, message_id: bytes, trade_id: bytes, status: int, text: str
@@ -153,3 +204,9 @@ class Courier:
         if status != APPLIED:
             log.warning("%s refused a message: %s", peer.hex()[:16], text)
             self._refused(trade_id, peer, message_id, text)
+
+
+async def _reply(channel: Channel) -> tuple[int, str]:
+    with trio.move_on_after(REPLY_S):
+        return read_reply(await channel.receive())
+    raise Unreachable("the peer did not answer in time")

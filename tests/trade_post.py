@@ -1,5 +1,6 @@
 """Streams in memory between whole nodes, and the thief who sits on them."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,21 +74,36 @@ class _Pipe:
 
 
 class _Asking(_Pipe):
-    """The dialler's end: what it sends goes through the post; the first answer is its own."""
+    """The dialler's end: what it sends goes through the post; the last answer is its own."""
 
     def __init__(self, pipe: _Pipe, post: Post, me: bytes) -> None:
         super().__init__(pipe.peer, pipe._out, pipe._into)
         self._post, self._me = post, me
+        self._lost = False
+        self._surplus: deque[int] = deque()  # answers to the thief's frames before each of ours
 
     async def send(self, payload: bytes) -> None:
         arriving = list(await self._post.through(self._me, self.peer, payload))
+        if self._lost:
+            return
         if not arriving:
+            self._lost = True  # the frame, and the stream once what came before is answered
+            if self._surplus:
+                return
             await self.close()
             raise Unreachable("the frame was lost and the stream with it")
-        for extra in arriving[1:]:  # the surplus is answered to the thief
-            await super().send(extra)
-            await super().receive()
-        await super().send(arriving[0])
+        self._surplus.append(len(arriving) - 1)
+        for frame in (*arriving[1:], arriving[0]):
+            await super().send(frame)
+
+    async def receive(self) -> bytes:
+        reply = await super().receive()
+        for _ in range(self._surplus[0]):  # those before were answered to the thief
+            reply = await super().receive()
+        self._surplus.popleft()
+        if self._lost and not self._surplus:
+            await self.close()
+        return reply
 
 
 class MemoryStreams:
@@ -103,7 +119,7 @@ class MemoryStreams:
         self._post.handlers[self.node_id] = handler
 
     async def open(
-        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int
+        self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, early: bool = False
     ) -> Channel:
         return _Asking(connect(self._post, self.node_id, peer), self._post, self.node_id)
 
