@@ -16,20 +16,20 @@ import bdkpython as bdk
 from coincurve import PrivateKey
 
 from escrow.keys import (
+    ARBITRATION_ACCOUNT,
+    BACKUP_ACCOUNT,
+    ESCROW_ACCOUNT,
     arbiter_path,
     base58check,
     check_point,
     from_base58check,
+    path_text,
     trade_path,
 )
 from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault
 from p2pnode.base.networks import Network
 
-PURPOSE: Final = 8383
-_ESCROW: Final = 0
-_BACKUP: Final = 1
-_ARBITRATION: Final = 2
 _XPUB_BYTES: Final = 78  # BIP 32: version, depth, parent, index, chain code, key
 
 
@@ -84,32 +84,30 @@ class TradeKeys:
     def _derive(
         self, hardened: Sequence[int], plain: Sequence[int] = ()
     ) -> bdk.DescriptorSecretKey:
-        steps = [PURPOSE, self._network.coin_type, *hardened]
-        path = "".join(f"/{step}h" for step in steps) + "".join(f"/{step}" for step in plain)
-        return self._root.derive(bdk.DerivationPath(f"m{path}"))
+        return self._root.derive(bdk.DerivationPath(path_text(self._network, hardened, plain)))
 
     def _key(self, hardened: Sequence[int], plain: Sequence[int] = ()) -> TradeKey:
         return TradeKey(bytes(self._derive(hardened, plain).secret_bytes()), self._network)
 
     def escrow_key(self, trade_id: bytes) -> TradeKey:
         """Return the trader's key of one trade."""
-        return self._key([_ESCROW, *trade_path(trade_id)])
+        return self._key([ESCROW_ACCOUNT, *trade_path(trade_id)])
 
     def backup_key(self, trade_id: bytes) -> TradeKey:
         """Return the trader's key of one trade's backup branch."""
-        return self._key([_BACKUP, *trade_path(trade_id)])
+        return self._key([BACKUP_ACCOUNT, *trade_path(trade_id)])
 
     def arbitration_key(self) -> TradeKey:
         """Return the key that signs one's arbiter record (key_sig)."""
-        return self._key([_ARBITRATION])
+        return self._key([ARBITRATION_ACCOUNT])
 
     def arbitration_account(self) -> tuple[bytes, bytes]:
         """Return the public half that the record publishes: point (33) and chain code (32)."""
-        text = str(self._derive([_ARBITRATION]).as_public())
+        text = str(self._derive([ARBITRATION_ACCOUNT]).as_public())
         xpub = text.partition("]")[2].partition("/")[0]
         data = from_base58check("xpub", xpub, _XPUB_BYTES)
         return check_point("xpub", data[45:]), data[13:45]
 
     def arbiter_key(self, seed: bytes, outpoint: bytes) -> TradeKey:
         """Return the drawn arbiter's key of one trade; it never leaves this process."""
-        return self._key([_ARBITRATION], arbiter_path(seed, outpoint, self._network))
+        return self._key([ARBITRATION_ACCOUNT], arbiter_path(seed, outpoint, self._network))

@@ -7,6 +7,7 @@ BIP 66 wants it, low S (BIP 146), sighash ALL; 64 bytes for BIP 340.
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import Final
 
 from coincurve import PublicKey, PublicKeyXOnly
@@ -20,6 +21,10 @@ MAX_ECDSA: Final = 72  # DER of a low-S signature (71 at most) and the sighash b
 MIN_ECDSA: Final = 9
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 HARDENED: Final = 1 << 31
+PURPOSE: Final = 8383  # of every key of a trade: m/8383h/coin_h/account_h/…
+ESCROW_ACCOUNT: Final = 0
+BACKUP_ACCOUNT: Final = 1
+ARBITRATION_ACCOUNT: Final = 2
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
@@ -141,6 +146,12 @@ def trade_path(trade_id: bytes) -> tuple[int, ...]:
     bits = int.from_bytes(digest, "big")
     chunks = [bits >> shift & (HARDENED - 1) for shift in range(256 - 31, 0, -31)]
     return (*chunks, bits & 0xFF)
+
+
+def path_text(network: Network, hardened: Sequence[int], plain: Sequence[int] = ()) -> str:
+    """Return a path of the trade's keys below one's words, as BIP 32 writes it."""
+    steps = [PURPOSE, network.coin_type, *hardened]
+    return "m" + "".join(f"/{step}h" for step in steps) + "".join(f"/{step}" for step in plain)
 
 
 # ------------------------------------------------------------------ base58check

@@ -7,7 +7,7 @@ is refused. The one declared error is InvalidRecord. Text form: base64.
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,6 +37,7 @@ class PsbtInput:
     previous: bytes = b""  # the whole previous transaction, where it is at hand
     witness_script: bytes = b""
     final: bool = False  # marked as done, so that a signer leaves it alone
+    partial: Mapping[bytes, bytes] = field(default_factory=dict)  # ECDSA, by public key
 
 
 @dataclass(slots=True)
@@ -62,6 +63,8 @@ def build(tx: Transaction, inputs: Sequence[PsbtInput]) -> str:
         if i.previous:
             out += _pair(bytes([_NON_WITNESS_UTXO]), i.previous)
         out += _pair(bytes([_WITNESS_UTXO]), i.spent.serialize())
+        for public, signature in sorted(i.partial.items()):
+            out += _pair(bytes([_PARTIAL_SIG]) + public, signature)
         if i.witness_script:
             out += _pair(bytes([_SIGHASH_TYPE]), b"\x01\0\0\0")
             out += _pair(bytes([_WITNESS_SCRIPT]), i.witness_script)
