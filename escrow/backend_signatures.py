@@ -15,6 +15,7 @@ These calls block (bdk releases the GIL): run them in a worker thread.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import bdkpython as bdk
@@ -43,6 +44,8 @@ from p2pnode.base.transaction import Outpoint, Transaction, TxOut
 WalletSign = Callable[[str], str]  # a PSBT in base64, to the same with our signatures
 Pair = tuple[bytes, bytes]  # at the contract's rate, at the raised one
 
+# BIP 341's point whose secret nobody knows.
+NOBODY: Final = "0250929b74c1a04954b78b4b6035e97a5e078a5a0f28ec96d547bfee9ace803ac0"
 _NETWORKS: Final = {
     "main": bdk.Network.BITCOIN,
     "testnet4": bdk.Network.TESTNET4,
@@ -102,21 +105,29 @@ def differs(error: InvalidRecord) -> SecondOpinionDiffers:
 # ------------------------------------------------------------------ payouts
 
 
-def _wallet(contract: Contract, key: TradeKey) -> bdk.Wallet:
-    """Return a throwaway wallet that holds one secret among the contract's public keys."""
+@cache
+def _hand() -> bdk.Wallet:
+    """Return the wallet through which bdk signs: it holds no secret and owns nothing.
+
+    One for each trade would take longer to make than all of its signatures.
+    """
+    nobody = bdk.Descriptor(f"wsh(pk({NOBODY}))", bdk.NetworkKind.TEST)
+    memory = bdk.Persister.new_in_memory()
+    return bdk.Wallet.create_single(nobody, bdk.Network.REGTEST, memory)
+
+
+def _signers(contract: Contract, key: TradeKey) -> bdk.SignersContainer:
+    """Return what signs with one secret among the contract's public keys."""
     network = contract.network.bitcoin
     kind = bdk.NetworkKind.MAIN if network == "main" else bdk.NetworkKind.TEST
-    text = descriptor(contract, {key.public: key.wif()})
-    wallet = bdk.Wallet.create_single(
-        bdk.Descriptor(text, kind), _NETWORKS[network], bdk.Persister.new_in_memory()
-    )
-    first = wallet.peek_address(bdk.KeychainKind.EXTERNAL, 0).address
-    if bytes(first.script_pubkey().to_bytes()) != escrow_script(contract):
+    whole = bdk.Descriptor(descriptor(contract, {key.public: key.wif()}), kind)
+    derived = whole.derive_address(0, _NETWORKS[network]).script_pubkey()
+    if bytes(derived.to_bytes()) != escrow_script(contract):
         raise SecondOpinionDiffers(
             "address: the signing library derives another escrow script; nothing was signed",
             field="address",
         )
-    return wallet
+    return bdk.SignersContainer.from_descriptor(whole)
 
 
 def _sign_payouts(
@@ -130,7 +141,7 @@ def _sign_payouts(
     if key.public not in escrow_keys(contract, branch):
         raise LocalFault("this wallet holds no key of that escrow", field="key")
     ask_address(contract, opinions)
-    wallet, script = _wallet(contract, key), witness_script(contract)
+    signers, script = _signers(contract, key), witness_script(contract)
     options = bdk.SignOptions(
         trust_witness_utxo=True,
         assume_height=None,
@@ -142,7 +153,7 @@ def _sign_payouts(
     made = []
     for payout in payouts:
         psbt = bdk.Psbt(build(payout.tx, [PsbtInput(payout.prevout, witness_script=script)]))
-        wallet.sign(psbt, options)
+        _hand().sign_with_signers(psbt, [signers], options)
         try:
             (signed,) = read(psbt.serialize(), payout.tx)
             digest = opinions.sighash(payout.tx, 0, [payout.prevout], script)

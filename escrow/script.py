@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from Crypto.Hash import RIPEMD160
@@ -20,6 +21,8 @@ from escrow.keys import check_point
 from p2pnode.base import address
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.transaction import SEQUENCE_RBF
+
+REMEMBERED: Final = 64  # contracts whose keys and script are not worked out again
 
 _OP_2: Final = b"\x52"
 _OP_3: Final = b"\x53"
@@ -64,6 +67,7 @@ def _of(contract: Contract, branch: Branch) -> Branch:
     return Branch(branch)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def escrow_keys(contract: Contract, branch: Branch = Branch.MAIN) -> Keys:
     """Return a branch's three keys in script order. Raises InvalidRecord for one off the curve."""
     names = MAIN_KEYS if _of(contract, branch) is Branch.MAIN else BACKUP_KEYS
@@ -129,6 +133,7 @@ def arbiter_terms(contract: Contract, branch: Branch = Branch.MAIN) -> tuple[byt
     return contract.key_a2, contract.fee_a2
 
 
+@lru_cache(maxsize=REMEMBERED)
 def witness_script(contract: Contract) -> bytes:
     """Return the script that the escrow output commits to."""
     return kind(contract).witness_script(contract)
