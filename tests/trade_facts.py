@@ -5,7 +5,7 @@ by message; `facts` and `case` are what a trader and the arbiter know of it at t
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from coincurve import PrivateKey
 
 from escrow.arbiters import ArbiterRecord
+from escrow.bond import Eyes
 from escrow.contract import KIND_2OF3, Contract
 from escrow.draw import Drawn, Listed, commit, conclude, find_work, root
 from escrow.examine import World
@@ -73,6 +74,25 @@ def h(text: str) -> bytes:
 def block_hash(height: int) -> bytes | None:
     """A fake header chain, the same for everyone, from block 0 to TIP."""
     return h(f"block {height}") if 0 <= height <= TIP else None
+
+
+class FakeEyes:
+    """One's own chain as the draw sees it; `roots` are merkle roots by height."""
+
+    def __init__(self, roots: Mapping[int, bytes] | None = None) -> None:
+        self.roots = dict(roots or {})
+
+    def block_hash(self, height: int) -> bytes | None:
+        return block_hash(height)
+
+    def merkle_root(self, height: int) -> bytes | None:
+        return self.roots.get(height)
+
+    def mtp(self, height: int) -> int:
+        return MTP - 600 * (TIP - height)
+
+
+EYES = FakeEyes()
 
 
 @cache
@@ -197,7 +217,7 @@ class Play:
         maker_is_seller: int = 1,
         lists: dict[str, Sequence[int]] | None = None,
         numbered: dict[int, ArbiterRecord] | None = None,
-        chain: Callable[[int], bytes | None] = block_hash,
+        chain: Eyes = EYES,
         anchor: int = ANCHOR,
     ) -> None:
         self.maker, self.taker = identity("maker"), identity("taker")
@@ -295,7 +315,7 @@ class Play:
             own=self.own(me),
             messages=tuple(m for m in self.messages if me.node_id in (m.sender, m.recipient)),
             records={i: r for i, r in self.records.items() if i not in gone},
-            block_hash=self.chain,
+            eyes=self.chain,
             view=view,
         )
 
@@ -376,7 +396,7 @@ class Play:
             method="CUSTOM",
             escrow_kind=KIND_2OF3,
             anchor_h=self.anchor,
-            anchor_hash=self.chain(self.anchor) or ZERO,
+            anchor_hash=self.chain.block_hash(self.anchor) or ZERO,
             work=0,
             root=root(NET, own.listed),
             commitment=commit(NET, own.nonce),

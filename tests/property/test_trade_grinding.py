@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from trade_facts import FRESH, Play, block_hash, h, listing, record
+from trade_facts import EYES, FRESH, Play, h, listing, record
 
 from escrow.draw import Drawn, conclude
 from escrow.messages import Kind, Message
@@ -37,11 +37,11 @@ def test_records_known_besides_the_lists_change_nothing(
     known = {record(n).id: record(n) for n in order if n in maker | taker | more}
     if newer:  # the whole network has moved on since
         known |= {r.id: r for n in more for r in [record(n, FRESH + 3)]}
-    assert conclude(*messages, known, block_hash) == drawn
+    assert conclude(*messages, known, EYES) == drawn
 
 
 def _draw(play: Play, messages: tuple[Message, ...]) -> Drawn:
-    return conclude(*messages, play.records, block_hash)
+    return conclude(*messages, play.records, EYES)
 
 
 @given(numbers, numbers, numbers)

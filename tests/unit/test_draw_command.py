@@ -17,7 +17,7 @@ from p2pnode.app.sandbox.mempool import Sandbox
 from p2pnode.app.sandbox.server import ElectrumServer
 from p2pnode.base.errors import LocalFault, Misconfigured, NodeError, Unreachable
 from p2pnode.base.groups import fault_of, one_fault
-from p2pnode.base.transaction import double_sha256
+from p2pnode.base.transaction import Header
 
 ROOT = Path(__file__).parents[2]
 MAIN_GENESIS = (
@@ -27,16 +27,35 @@ MAIN_GENESIS = (
 Verify = Callable[..., Awaitable[subprocess.CompletedProcess[bytes]]]
 
 
+class BoxEyes:
+    """A sandbox's chain as the draw sees it."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self._box = box
+
+    def _header(self, height: int) -> Header | None:
+        if height > self._box.height:
+            return None
+        return Header(self._box.chain.raw_block(height)[:80])
+
+    def block_hash(self, height: int) -> bytes | None:
+        header = self._header(height)
+        return header.hash if header else None
+
+    def merkle_root(self, height: int) -> bytes | None:
+        header = self._header(height)
+        return header.merkle_root if header else None
+
+    def mtp(self, height: int) -> int:
+        return self._box.chain.index.mtp(height)
+
+
 def transcript(box: Sandbox) -> dict[str, Any]:
     """A draw on this sandbox's chain."""
 
-    def block_hash(height: int) -> bytes | None:
-        if height > box.height:
-            return None
-        return double_sha256(box.chain.raw_block(height)[:80])
-
-    numbered = {n: record(n, 80, at_hash=block_hash(80) or b"") for n in range(5)}
-    play = Play(numbered=numbered, chain=block_hash, anchor=box.height - 6)
+    eyes = BoxEyes(box)
+    numbered = {n: record(n, 80, at_hash=eyes.block_hash(80) or b"") for n in range(5)}
+    play = Play(numbered=numbered, chain=eyes, anchor=box.height - 6)
     play.say(play.taker, play.take())
     play.say(play.maker, play.draw())
     play.say(play.taker, play.reveal())

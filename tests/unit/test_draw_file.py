@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import draw_reference as ref
 import pytest
-from trade_facts import FRESH, Play, block_hash, record
+from bond_kit import bonded, eyes_of
+from trade_facts import FRESH, FakeEyes, Play, block_hash, h, record
 
+from escrow.arbiters import ArbiterRecord
 from escrow.drawfile import draw_from_json, draw_to_json
 from escrow.messages import Kind
 from p2pnode.base.errors import InvalidRecord
@@ -24,8 +27,17 @@ TOP = ("version", "network", *MESSAGES, "records", "seed", "arbiter", "runner_up
 SIZES = {"version": 0, "kind": 0, "seq": 0, "tip_height": 0, "draw_no": 0}
 
 
+# Three bonds, one arbiter without, and one whose bond is below the amount: four can be drawn.
+NUMBERED: dict[int, ArbiterRecord] = {
+    **{n: bonded(n) for n in range(3)},
+    3: record(3),
+    4: bonded(4, sat=1_999_999),
+}
+EYES = eyes_of(*NUMBERED.values())
+
+
 def transcript() -> dict[str, Any]:
-    play = Play().open()
+    play = Play(numbered=dict(NUMBERED), chain=EYES).open()
     three = (
         play.one(play.taker, Kind.TAKE),
         play.one(play.maker, Kind.DRAW),
@@ -36,7 +48,7 @@ def transcript() -> dict[str, Any]:
 
 
 def check(value: Any) -> None:
-    draw_from_json(value).verify(block_hash)
+    draw_from_json(value).verify(EYES)
 
 
 def refusal(value: Any) -> InvalidRecord:
@@ -50,8 +62,76 @@ def test_the_vector_is_what_the_node_writes_and_verifies() -> None:
     if os.environ.get("P2PNODE_RENEW"):
         VECTOR.write_text(made)
     assert VECTOR.read_text() == made
-    drawn = draw_from_json(json.loads(made)).verify(block_hash)
+    drawn = draw_from_json(json.loads(made)).verify(EYES)
     assert drawn.arbiter.node_id.hex() == json.loads(made)["arbiter"]
+    assert drawn.eligible == 4
+
+
+def test_the_second_implementation_draws_the_same_from_the_vector() -> None:
+    file = json.loads(VECTOR.read_text())
+    chain = ref.Chain(block_hash, EYES.merkle_root, EYES.mtp)
+    seed, drawn, counted = ref.transcript(file, chain)
+    assert seed.hex() == file["seed"]
+    assert [e.node.hex() for e in drawn] == [file["arbiter"], file["runner_up"]]
+    assert counted == 4
+
+
+# ------------------------------------------------------------------ bonds
+
+
+def place_of(file: dict[str, Any], number: int) -> int:
+    return int(file["records"].index(NUMBERED[number].wire().hex()))
+
+
+def test_an_arbiter_whose_bond_is_below_the_amount_is_named_by_that_line() -> None:
+    good = transcript()
+    error = refusal(good | {"arbiter": NUMBERED[4].node_id.hex()})
+    assert error.field == f"records[{place_of(good, 4)}].bond.transaction"
+    assert "locks less than the 2000000 sat traded" in str(error)
+
+
+def test_an_arbiter_whose_bond_is_not_on_this_chain_is_named_by_that_line() -> None:
+    """The claimed outcome holds where the bond was; here it is in no block."""
+    good = transcript()
+    number = next(n for n, r in NUMBERED.items() if r.node_id.hex() == good["arbiter"])
+    bond = NUMBERED[number].bond
+    assert bond is not None
+    roots = {r.bond.height: r.bond.root for r in NUMBERED.values() if r.bond}
+    absent = {height: root for height, root in roots.items() if height != bond.height}
+    for eyes in (FakeEyes(absent), FakeEyes(roots | {bond.height: h("another block")})):
+        with pytest.raises(InvalidRecord) as caught:
+            draw_from_json(good).verify(eyes)
+        assert caught.value.field == f"records[{place_of(good, number)}].bond.branch"
+
+
+def test_each_field_of_a_bond_altered_is_named_by_its_line() -> None:
+    from escrow.arbiters import MAX_BYTES
+    from p2pnode.base import wire
+
+    good = transcript()
+    n = place_of(good, 0)
+    fields, *signatures = wire.unpack("r", bytes.fromhex(good["records"][n]), limit=MAX_BYTES)
+    other = NUMBERED[1].bond
+    assert other is not None
+    for place, value, line in (
+        (2, other.outpoint, "bond.transaction"),
+        (3, other.transaction, "bond.transaction"),
+        (4, 0, "bond.height"),
+        (4, fields[4] + 1, "node_sig"),  # well-formed, and not what was signed
+        (5, 9, "bond.position"),
+        (6, (b"",), "bond.branch"),
+        (7, other.key, "bond.outpoint"),
+        (8, fields[8] + 1, "bond.outpoint"),
+    ):
+        changed = wire.pack([[*fields[:place], value, *fields[place + 1 :]], *signatures])
+        records = [*good["records"][:n], changed.hex(), *good["records"][n + 1 :]]
+        assert refusal(good | {"records": records}).field == f"records[{n}].{line}"
+    for place in range(3):
+        wrong = [bytes(64) if i == place else s for i, s in enumerate(signatures)]
+        records = [*good["records"][:n], wire.pack([fields, *wrong]).hex()]
+        records += good["records"][n + 1 :]
+        named_line = ("node_sig", "key_sig", "bond_sig")[place]
+        assert refusal(good | {"records": records}).field == f"records[{n}].{named_line}"
 
 
 def named(error: InvalidRecord, where: str) -> bool:
@@ -145,7 +225,7 @@ def test_each_record_altered_is_named() -> None:
             raw[place] ^= 1
             bad = copy.deepcopy(good)
             bad["records"][n] = raw.hex()
-            assert refusal(bad).field == f"records[{n}]"
+            assert refusal(bad).field.partition("].")[0].rstrip("]") == f"records[{n}"
 
 
 def test_records_missing_extra_twice_or_exchanged_are_named() -> None:
@@ -155,9 +235,9 @@ def test_records_missing_extra_twice_or_exchanged_are_named() -> None:
         del bad["records"][n]
         assert refusal(bad).field == "records"
     last = len(good["records"])
-    for more in (good["records"][0], record(7).wire().hex(), record(0, FRESH + 1).wire().hex()):
+    for more in (good["records"][0], record(7).wire().hex(), bonded(0, FRESH + 1).wire().hex()):
         assert refusal(good | {"records": [*good["records"], more]}).field == f"records[{last}]"
-    exchanged = [record(0, FRESH + 1).wire().hex(), *good["records"][1:]]
+    exchanged = [bonded(0, FRESH + 1).wire().hex(), *good["records"][1:]]
     assert refusal(good | {"records": exchanged}).field == "records[0]"
 
 
@@ -180,8 +260,10 @@ def test_messages_of_two_trades_do_not_make_a_draw() -> None:
 
 
 def test_another_chain_is_named_at_the_anchor() -> None:
+    blind = FakeEyes()
+    blind.block_hash = lambda height: None  # type: ignore[assignment,method-assign]
     with pytest.raises(InvalidRecord, match=r"take\.anchor_hash"):
-        draw_from_json(transcript()).verify(lambda height: None)
+        draw_from_json(transcript()).verify(blind)
 
 
 def test_a_file_that_is_no_object_is_refused() -> None:

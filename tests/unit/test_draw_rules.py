@@ -3,27 +3,28 @@
 import hashlib
 import json
 import os
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgpack
+import draw_reference as ref
 import pytest
-from trade_facts import ANCHOR, FRESH, NET, NOW, Play, block_hash, h, identity, listing, record
+from bond_kit import bonded, eyes_of
+from trade_facts import ANCHOR, EYES, FRESH, NET, NOW, FakeEyes, Play, h, identity, record
 
 from escrow import opening
+from escrow.anchor import Anchor, Candidate, newest
+from escrow.arbiters import ArbiterRecord
+from escrow.bond import Eyes
 from escrow.draw import (
     commit,
     conclude,
-    eligible,
-    large_enough,
-    newest,
+    listed_records,
+    listing,
     pick,
     root,
     seed_of,
     shortlist,
-    union,
     work_of,
 )
 from escrow.keys import arbiter_path
@@ -34,83 +35,96 @@ from p2pnode.base.errors import InvalidRecord, LocalFault
 from p2pnode.base.networks import NETWORKS
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "draw.json"
-TRADERS = (identity("maker").node_id, identity("taker").node_id)
-NETWORK = NETWORKS["sandbox"]
+TRADERS = frozenset((identity("maker").node_id, identity("taker").node_id))
+AMOUNT = 2_000_000
 
 
-# ------------------------------------------------------------------ a second implementation
-# Nothing of it comes from escrow.draw: it is written from docs/draw.md alone.
+# ------------------------------------------------------------------ vectors, made by draw_reference
 
 
-def ref_hash(network: str, kind: str, value: Any) -> bytes:
-    tag = f"p2pnode/{network}/{kind}/1\0".encode()
-    return hashlib.sha256(tag + msgpack.packb(value, use_bin_type=True)).digest()
+def made(what: str, number: int) -> bytes:
+    return hashlib.sha256(f"{what} {number}".encode()).digest()
 
 
-def ref_draw(network: str, seed: bytes, pool: list[tuple[bytes, int]]) -> list[bytes]:
-    """`pool` holds (outpoint, weight); a node's bonds share the first 32 bytes."""
-    left, drawn = sorted(pool), []
-    for i in range(2):
-        ticket = int.from_bytes(ref_hash(network, "pick", [seed, i]), "big")
-        ticket %= sum(weight for _, weight in left)
-        ends = [sum(weight for _, weight in left[: n + 1]) for n in range(len(left))]
-        winner = left[next(n for n, end in enumerate(ends) if ticket < end)][0]
-        drawn.append(winner)
-        left = [entry for entry in left if entry[0][:32] != winner[:32]]
-    return drawn
+def pool_of(number: int) -> list[ref.Entry]:
+    """Without bonds, with bonds, two bonds of one node, two nodes of one bond key, both mixed."""
+    shape = number % 4
+    if shape == 0:
+        nodes = [made(f"node {n}", number) for n in range(3 + number % 5)]
+        return [ref.Entry(node + b"\xff" * 4, 1, node, b"") for node in nodes]
+    found = []
+    for n, weight in enumerate((1, 2, 3, 1_000_000, 2**50, 7 * 10**14)):
+        node = made(f"node {n % 3 if shape == 1 else n}", number)
+        key = b"\x02" + made(f"bond key {n % 3 if shape == 2 else n}", number)
+        if shape == 3 and n < 2:
+            found.append(ref.Entry(node + b"\xff" * 4, 1, node, b""))
+        else:
+            txid = made(f"bond {n}", number)
+            found.append(ref.Entry(txid + n.to_bytes(4, "big"), weight, node, key))
+    return found
 
 
-def ref_path(network: str, seed: bytes, outpoint: bytes) -> list[int]:
-    digest = ref_hash(network, "arbiter-key", [seed, outpoint])
-    return [int.from_bytes(digest[i : i + 4], "big") % 2**31 for i in (0, 4, 8, 12)]
-
-
-def ref_case(network: str, number: int) -> dict[str, Any]:
-    def made(what: str) -> bytes:
-        return hashlib.sha256(f"{what} {number}".encode()).digest()
-
-    weights = [1] * (3 + number % 5) if number % 2 else [1, 2, 3, 1_000_000, 2**50]
-    pool = [(made(f"node {n}") + b"\xff" * 4, w) for n, w in enumerate(weights)]
-    listed = sorted((outpoint, made("record")) for outpoint, _ in pool)
-    take, draw, nonce = made("take"), made("draw"), made("nonce")
-    seed = ref_hash(network, "seed", [take, draw, nonce])
-    arbiter, runner_up = ref_draw(network, seed, pool)
+def draw_case(network: str, number: int) -> dict[str, Any]:
+    pool = sorted(pool_of(number), key=lambda e: e.outpoint)
+    listed = [(entry.outpoint, made("record", number)) for entry in pool]
+    take, draw, nonce = (made(what, number) for what in ("take", "draw", "nonce"))
+    seed = ref.H(network, "seed", [take, draw, nonce])
+    arbiter, runner_up = ref.walk(network, seed, pool)
     return {
         "network": network,
         "take_id": take.hex(),
         "draw_id": draw.hex(),
         "nonce": nonce.hex(),
-        "commitment": ref_hash(network, "nonce", [nonce]).hex(),
+        "commitment": ref.H(network, "nonce", [nonce]).hex(),
         "listed": [[outpoint.hex(), record_id.hex()] for outpoint, record_id in listed],
-        "root": ref_hash(network, "arbiters", listed).hex(),
+        "root": ref.H(network, "arbiters", listed).hex(),
         "seed": seed.hex(),
-        "pool": [[outpoint.hex(), weight] for outpoint, weight in sorted(pool)],
-        "arbiter": arbiter.hex(),
-        "runner_up": runner_up.hex(),
-        "arbiter_key_path": ref_path(network, seed, arbiter),
+        "pool": [[e.outpoint.hex(), e.weight, e.node.hex(), e.bond_key.hex()] for e in pool],
+        "arbiter": arbiter.outpoint.hex(),
+        "runner_up": runner_up.outpoint.hex(),
+        "arbiter_key_path": ref.key_path(network, seed, arbiter.outpoint),
     }
 
 
-@dataclass(frozen=True)
-class Bond:
-    """As much of a record as the walk needs, with any weight."""
+def bond_cases() -> list[dict[str, Any]]:
+    """Script, output and weight of bonds; times on both sides of a script number's fifth byte."""
+    key = bytes.fromhex("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")
+    times = (500_000_000, 1_798_761_600, 2**31 - 1, 2**31, 2**32 - 1)
+    found = []
+    for lock_time in times:
+        for before in (0, 1, 86_400 * 90, ref.YEAR - 1, ref.YEAR, ref.YEAR + 1):
+            sat = 12_345_678 + before % 97
+            found.append(
+                {
+                    "key": key.hex(),
+                    "lock_time": lock_time,
+                    "script": ref.bond_script(lock_time, key).hex(),
+                    "output": ref.bond_output(lock_time, key).hex(),
+                    "sat": sat,
+                    "mtp": lock_time - before,
+                    "weight": ref.weight(sat, lock_time, lock_time - before),
+                }
+            )
+    return found
 
-    outpoint: bytes
-    weight: int
 
-    @property
-    def node_id(self) -> bytes:
-        return self.outpoint[:32]
+class Stand:
+    """As much of a record as the walk needs."""
+
+    def __init__(self, outpoint: str, node: str, bond_key: str) -> None:
+        self.outpoint, self.node_id = bytes.fromhex(outpoint), bytes.fromhex(node)
+        self.bond = type("B", (), {"key": bytes.fromhex(bond_key)})() if bond_key else None
 
 
 def test_the_vectors_are_the_second_implementations() -> None:
-    cases = [ref_case(network, n) for network in ("sandbox", "main") for n in range(8)]
+    cases = [draw_case(network, n) for network in ("sandbox", "main") for n in range(8)]
+    vectors = {"draws": cases, "bonds": bond_cases()}
     if os.environ.get("P2PNODE_RENEW"):
-        VECTORS.write_text(json.dumps(cases, indent=1) + "\n")
-    assert json.loads(VECTORS.read_text()) == cases
+        VECTORS.write_text(json.dumps(vectors, indent=1) + "\n")
+    assert json.loads(VECTORS.read_text()) == vectors
 
 
-@pytest.mark.parametrize("case", json.loads(VECTORS.read_text()) if VECTORS.exists() else [])
+@pytest.mark.parametrize("case", json.loads(VECTORS.read_text())["draws"])
 def test_the_node_draws_as_the_vectors_say(case: dict[str, Any]) -> None:
     network = NETWORKS[case["network"]]
     take, draw, nonce = (bytes.fromhex(case[n]) for n in ("take_id", "draw_id", "nonce"))
@@ -119,8 +133,8 @@ def test_the_node_draws_as_the_vectors_say(case: dict[str, Any]) -> None:
     assert root(network, listed).hex() == case["root"]
     seed = seed_of(network, take, draw, nonce)
     assert seed.hex() == case["seed"]
-    pool = [Bond(bytes.fromhex(p), w) for p, w in case["pool"]]
-    arbiter, runner_up = pick(network, seed, pool)  # type: ignore[arg-type]
+    pool = [Candidate(Stand(p, n, k), w) for p, w, n, k in case["pool"]]  # type: ignore[arg-type]
+    arbiter, runner_up = pick(network, seed, pool)
     assert arbiter.outpoint.hex() == case["arbiter"]
     assert runner_up.outpoint.hex() == case["runner_up"]
     assert list(arbiter_path(seed, arbiter.outpoint, network)) == case["arbiter_key_path"]
@@ -128,13 +142,14 @@ def test_the_node_draws_as_the_vectors_say(case: dict[str, Any]) -> None:
 
 def test_a_whole_trade_draws_what_the_second_implementation_draws() -> None:
     play = Play().open()
-    take, draw, reveal = (play.one(w, k) for w, k in _three(play))
-    seed = ref_hash("sandbox", "seed", [take.id, draw.id, h("nonce of taker")])
-    pool = [(record(n).outpoint, 1) for n in range(5)]
+    take, reveal = play.one(play.taker, Kind.TAKE), play.one(play.taker, Kind.REVEAL)
+    draw = play.one(play.maker, Kind.DRAW)
+    seed = ref.H("sandbox", "seed", [take.id, draw.id, h("nonce of taker")])
+    pool = [ref.Entry(record(n).outpoint, 1, record(n).node_id, b"") for n in range(5)]
     assert play.drawn.seed == seed
-    assert [play.drawn.arbiter.outpoint, play.drawn.runner_up.outpoint] == ref_draw(
-        "sandbox", seed, pool
-    )
+    assert [play.drawn.arbiter.outpoint, play.drawn.runner_up.outpoint] == [
+        entry.outpoint for entry in ref.walk("sandbox", seed, pool)
+    ]
     assert play.drawn.eligible == 5
     assert reveal.trade_id == take.id
 
@@ -143,72 +158,43 @@ def _three(play: Play) -> list[tuple[Any, Kind]]:
     return [(play.taker, Kind.TAKE), (play.maker, Kind.DRAW), (play.taker, Kind.REVEAL)]
 
 
-# ------------------------------------------------------------------ fairness
-
-
-@pytest.mark.parametrize(
-    ("weights", "critical"),
-    [((1, 1, 1, 1, 1), 13.277), ((1, 2, 3, 4), 11.345), ((7, 1), 6.635)],
-    ids=["equal", "one to four", "seven to one"],
-)
-def test_ten_thousand_draws_fall_as_the_weights_say(
-    weights: tuple[int, ...], critical: float
-) -> None:
-    """Chi squared below the 1 % point of its degrees of freedom."""
-    pool = [Bond(h(f"fair {n}") + b"\xff" * 4, w) for n, w in enumerate(weights)]
-    count: Counter[bytes] = Counter()
-    for n in range(10_000):
-        seed = seed_of(NET, h("take"), h("draw"), h(f"nonce {n}"))
-        count[pick(NET, seed, pool)[0].outpoint] += 1  # type: ignore[arg-type]
-    expected = {b.outpoint: 10_000 * b.weight / sum(weights) for b in pool}
-    chi = sum((count[p] - e) ** 2 / e for p, e in expected.items())
-    assert chi < critical
-
-
-def test_the_runner_up_is_fair_too_and_never_the_arbiters_node() -> None:
-    pool = [Bond(h(f"node {n // 2}") + bytes([n]) * 4, 1) for n in range(8)]  # two bonds a node
-    count: Counter[bytes] = Counter()
-    for n in range(5_000):
-        first, second = pick(NET, seed_of(NET, h("t"), h("d"), h(f"{n}")), pool)  # type: ignore[arg-type]
-        assert first.node_id != second.node_id
-        count[second.node_id] += 1
-    assert sum((c - 1250) ** 2 / 1250 for c in count.values()) < 11.345
-
-
 # ------------------------------------------------------------------ who counts
 
 
-def counts(**change: Any) -> bool:
-    anchor = change.pop("anchor_h", ANCHOR)
-    traders = change.pop("traders", TRADERS)
-    return eligible(record(0, **change), anchor_h=anchor, traders=traders, block_hash=block_hash)
+def at(
+    height: int = ANCHOR, *, amount: int = AMOUNT, more: bytes = b"", eyes: Eyes = EYES
+) -> Anchor:
+    traders = TRADERS | {more} if more else TRADERS
+    return Anchor(NET, height, amount, traders, eyes)
 
 
 def test_freshness_is_judged_at_the_anchor_and_to_the_block() -> None:
-    assert counts(at_height=ANCHOR - 6)
-    assert not counts(at_height=ANCHOR - 5)
+    assert at().counts(record(0, ANCHOR - 6))
+    assert not at().counts(record(0, ANCHOR - 5))
     far = ANCHOR + 100
-    assert counts(at_height=far - 288, anchor_h=far)
-    assert not counts(at_height=far - 289, anchor_h=far)
+    assert at(far).counts(record(0, far - 288))
+    assert not at(far).counts(record(0, far - 289))
 
 
 def test_a_record_of_another_chain_does_not_count() -> None:
-    assert not counts(at_hash=h("another chain's block"))
-    assert not eligible(record(0), anchor_h=ANCHOR, traders=TRADERS, block_hash=lambda height: None)
+    assert not at().counts(record(0, at_hash=h("another chain's block")))
+    blind = FakeEyes()
+    blind.block_hash = lambda height: None  # type: ignore[assignment,method-assign]
+    assert not at(eyes=blind).counts(record(0))
 
 
 def test_a_trader_is_not_his_own_arbiter() -> None:
-    assert not counts(traders=(*TRADERS, record(0).node_id))
+    assert at().counts(record(0))
+    assert not at(more=record(0).node_id).counts(record(0))
     for name in ("maker", "taker"):
-        mine = record(0, who=name)
-        assert not eligible(mine, anchor_h=ANCHOR, traders=TRADERS, block_hash=block_hash)
+        assert not at().counts(record(0, who=name))
 
 
 def test_the_newest_record_of_a_bond_counts() -> None:
     old, new = record(0, FRESH - 30), record(0, FRESH)
     for order in ([old, new], [new, old]):
         assert newest(order) == {old.outpoint: new}
-        assert shortlist(order) == listing([new])
+        assert listing(shortlist(at().candidates(order))) == listing([new])
 
 
 def test_two_ids_of_one_height_put_the_bond_out() -> None:
@@ -226,16 +212,10 @@ def test_a_signature_malleated_makes_no_second_record() -> None:
     assert newest([record(0), again]).keys() == {record(0).outpoint}
 
 
-def made_union(*records: Any, **change: Any) -> list[bytes]:
+def made_union(*records: ArbiterRecord, **change: Any) -> list[bytes]:
     known = {r.id: r for r in records}
-    pool = union(
-        change.get("listed", listing(records)),
-        known,
-        anchor_h=ANCHOR,
-        traders=TRADERS,
-        block_hash=block_hash,
-    )
-    return [r.outpoint for r in pool]
+    found = listed_records(change.get("listed", listing(records)), known)
+    return [c.record.outpoint for c in at().candidates(found)]
 
 
 def test_the_union_is_ascending_and_skips_who_does_not_count() -> None:
@@ -266,9 +246,32 @@ def test_a_listed_record_that_lacks_or_lies_elsewhere_is_named() -> None:
 
 def test_a_set_is_large_enough_by_number_and_by_what_was_seen() -> None:
     three = [record(n) for n in range(3)]
-    assert "2 eligible arbiters, 3 are needed" in large_enough(NET, three[:2], 0)
-    assert large_enough(NET, three, 6) == ""
-    assert "less than half" in large_enough(NET, three, 7)
+    assert "2 eligible arbiters, 3 are needed" in at().size_fault(three[:2], 0)
+    assert at().size_fault(three, 6) == ""
+    assert "seen in 30 days" in at().size_fault(three, 7)
+
+
+def test_half_of_the_weight_must_be_worth_the_amount() -> None:
+    """Else a large trade would be left to the few whose bonds are large: perhaps one man's."""
+    rich = [bonded(n) for n in range(3)]
+    poor = [bonded(n, sat=AMOUNT - 1) for n in range(3, 12)]
+    anchor = at(eyes=eyes_of(*rich, *poor))
+    weigh = anchor.of_any_value().weigh
+    assert 7 * weigh(poor[0]) < 3 * weigh(rich[0]) < 8 * weigh(poor[0])
+    assert anchor.size_fault([*rich, *poor[:7]], 0) == ""
+    assert "worth the amount" in anchor.size_fault([*rich, *poor[:8]], 0)
+    few = anchor.size_fault([*rich[:2], *poor[:2]], 0)
+    assert few == "2 eligible arbiters, 3 are needed; 2 more have a bond below the amount"
+
+
+def test_what_was_seen_is_compared_with_the_weight_of_bonds_of_any_value() -> None:
+    """A large trade is no eclipse."""
+    found = [*(bonded(n) for n in range(3)), bonded(3, sat=AMOUNT - 1)]
+    anchor = at(eyes=eyes_of(*found))
+    whole = sum(c.weight for c in anchor.of_any_value().candidates(found))
+    assert sum(c.weight for c in anchor.candidates(found)) < whole
+    assert anchor.size_fault(found, 2 * whole) == ""
+    assert "seen in 30 days" in anchor.size_fault(found, 2 * whole + 1)
 
 
 SMALL = {"maker": (0, 1), "taker": (0, 1)}
@@ -317,7 +320,7 @@ def _with(play: Play, kind: Kind, **change: Any) -> Any:
     who = play.maker if kind is Kind.DRAW else play.taker
     payload = replace(decode(kind, three[kind].payload), **change)
     three[kind] = replace(three[kind], payload=payload.wire(), signature=b"").signed(who)
-    return conclude(*three.values(), play.records, block_hash)
+    return conclude(*three.values(), play.records, EYES)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +349,7 @@ def test_a_take_wants_its_work() -> None:
     play.say(play.taker, take)
     hashed = work_of(NET, take, play.taker.node_id, take.work)
     value = [take.offer_hash, take.anchor_hash, play.taker.node_id, take.commitment, take.work]
-    assert hashed == ref_hash("sandbox", "take-work", value)
+    assert hashed == ref.H("sandbox", "take-work", value)
     lazy = next(n for n in range(1000) if work_of(NET, take, play.taker.node_id, n)[0])
     idle = Play()
     idle.say(idle.taker, replace(take, work=lazy))
@@ -367,7 +370,7 @@ def test_too_few_eligible_make_no_draw() -> None:
 
 def test_an_arbiter_alone_has_no_runner_up() -> None:
     with pytest.raises(InvalidRecord, match="fewer than two nodes"):
-        pick(NET, h("seed"), [record(0)])
+        pick(NET, h("seed"), [Candidate(record(0), 1)])
 
 
 def test_a_public_network_takes_no_record_without_a_bond() -> None:
