@@ -170,7 +170,7 @@ def _concede(state: State, facts: Facts) -> tuple[Duty, ...]:
 
 
 def _payable(state: Payable, facts: Facts) -> tuple[Duty, ...]:
-    """Keep the payout on the network: at the lower rate, then at the raised one, then by a child."""
+    """Keep the payout on the network: at the lower rate, at the raised one, then by a child."""
     view = facts.view
     if not state.raw:
         return ()

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from escrow.case import Case
 from escrow.contract import MAX_RATE, check_script
 from escrow.funding import MIN_OUTPUT, P2WPKH_INPUT, fee_for, output_weight
-from escrow.hearing import Case
 from escrow.payout import BASE_WEIGHT
 from escrow.script import p2wpkh
 from p2pnode.base import wire

@@ -26,6 +26,7 @@ from escrow.payloads import (
     ContractSigned,
     Dispute,
     Draw,
+    Forward,
     Get,
     Inputs,
     Page,
@@ -34,6 +35,7 @@ from escrow.payloads import (
     Settle,
     Statement,
     Take,
+    Verdict,
     Witness,
     arbiter_list,
 )
@@ -235,6 +237,25 @@ class Facts:
         found = (m for m in self.all(self.buyer, Kind.SETTLE))
         return next((m for m in found if Settle.from_wire(m.payload).ok_id == ZERO), None)
 
+    def ruling(self, *, of_runner_up: bool | None) -> tuple[bool, Verdict]:
+        """Return whose verdict it is (the runner-up's?) and the verdict, the last one by default.
+
+        It came as VERDICT, or in a FORWARD of the arbiter who had signed it before he lost data.
+        Raises InvalidRecord while there is none.
+        """
+        found = []
+        for m in self.messages:
+            carried = m
+            if m.kind is Kind.FORWARD and m.sender in self.arbiters:
+                carried = Message.from_wire(Forward.from_wire(m.payload).messages[-1], self.network)
+            if carried.kind is Kind.VERDICT and carried.sender == m.sender:
+                second = m.sender != self.contract.arbiter
+                found.append((second, Verdict.from_wire(carried.payload)))
+        fitting = [f for f in found if of_runner_up is None or f[0] == of_runner_up]
+        if not fitting:
+            raise InvalidRecord("VERDICT", "has not been sent in this trade")
+        return fitting[-1]
+
     def noticed(self, arbiter: bytes) -> bool:
         """Tell whether that arbiter has acknowledged a dispute to us."""
         return self.one(arbiter, Kind.NOTICE) is not None
@@ -263,11 +284,24 @@ class Facts:
         return tuple(m.wire() for m in self.between)
 
     def rulings(self, arbiter: bytes) -> tuple[bytes, ...]:
-        """Return what the other arbiter has told us, for `arbiter` to repeat."""
-        others = {a for a in self.arbiters if a != arbiter}
+        """Return what arbiters have told us, for `arbiter` to repeat, or to know his loss by."""
         kinds = {Kind.VERDICT, Kind.RECUSE}
-        found = (m for m in self.messages if m.sender in others | {arbiter} and m.kind in kinds)
-        return tuple(m.wire() for m in found)[:MAX_RULINGS]
+        told = [m for m in self.messages if m.sender in self.arbiters]
+        found = [m for m in told if m.kind in kinds and self._shows(m)]
+        found += [m for m in told if m.sender == arbiter][-1:]  # proves what `seen` names
+        once = {m.id: m for m in found}
+        return tuple(m.wire() for m in once.values())[:MAX_RULINGS]
+
+    def _shows(self, message: Message) -> bool:
+        """A verdict that gives us more than our own facts is not ours to show (R2, R6)."""
+        if message.kind is not Kind.VERDICT:
+            return True
+        verdict = Verdict.from_wire(message.payload)
+        contract = self.contract
+        if self.me == self.seller:
+            return not self.one(self.me, Kind.RECEIVED) or verdict.seller_sat <= contract.dep_s
+        paid = self.one(self.me, Kind.PAID) is not None
+        return paid or verdict.buyer_sat <= contract.dep_b
 
     def dispute(self, words: str, arbiter: bytes) -> Dispute:
         """Return our call of an arbiter: each listed record in a PAGE or, else, beside them.

@@ -21,6 +21,7 @@ from escrow.model import (
     Duty,
     Event,
     Hearing,
+    LoseTrust,
     Noticed,
     Recuse,
     RecusedCase,
@@ -73,6 +74,8 @@ def step(state: State, event: Event, case: Case) -> Step:
             return state, ()
         case _, ChainView():
             return _on_chain(state, event, case)
+        case ((Noticed(mtp) | Hearing(mtp)), LoseTrust()):
+            return ToxicCase(mtp), ()
         case _, ReceivedEvent(message):
             return _received(state, message, case)
         case ClosedCase(), SayChat():

@@ -14,10 +14,9 @@ from dataclasses import replace
 from typing import Final
 
 from escrow import confirm, toxic, words
-from escrow.confirm import FINAL_DEPTH
 from escrow.errors import NotYet
 from escrow.facts import Facts
-from escrow.messages import Kind
+from escrow.messages import ZERO, Kind
 from escrow.model import (
     Aborted,
     AcceptVerdict,
@@ -68,7 +67,7 @@ from escrow.payloads import Received as Release
 from escrow.payout import refund
 from p2pnode.base.errors import PeerFault
 
-__all__ = ["FINAL_DEPTH", "HEARD_HERE", "NotYet", "step"]
+__all__ = ["HEARD_HERE", "step"]
 
 HEARD_HERE: Final = (
     *(AcceptVerdict, SayPaid, SayNotPaid, SayReceived, OpenDispute, MakeStatement, AskSplit),
@@ -162,15 +161,14 @@ def _signed(state: State, event: Received, facts: Facts) -> Step:
     """A first signature that we have completed: RELEASE for the buyer, another split for either."""
     if not event.final or _settles_already(state):
         return state, ()
-    if isinstance(event.payload, Release):
+    if not isinstance(event.payload, Settle):
         return words.paid_out(Releasing(), event.final, event.raised, facts), ()
     if isinstance(state, Releasing):
         return state, ()  # R2: our user has said that the money is in
     agreed, undone = facts.agreed, refund(facts.contract)
-    after = Agreed(
-        buyer_sat=agreed.buyer_sat if agreed else undone.buyer_sat,
-        seller_sat=agreed.seller_sat if agreed else undone.seller_sat,
-    )
+    after = Agreed(buyer_sat=undone.buyer_sat, seller_sat=undone.seller_sat)
+    if agreed and event.payload.ok_id != ZERO:
+        after = Agreed(buyer_sat=agreed.buyer_sat, seller_sat=agreed.seller_sat)
     return words.paid_out(after, event.final, event.raised, facts), ()
 
 
@@ -188,12 +186,12 @@ def _spoken(state: State, event: Received, facts: Facts) -> Step:
             bound = agreed is not None and agreed.ask.id == payload.ask_id
             return state, () if bound else (_cover(facts, message.id),)
         case Ok() if facts.agreed and facts.agreed.ok and facts.agreed.ok.id == message.id:
-            if not isinstance(state, _UNSETTLED):
+            if not isinstance(state, _UNSETTLED) or words.bound_elsewhere(facts):
                 return state, ()  # we have signed, or completed, another end meanwhile
             found = facts.agreed
             after = Agreed(buyer_sat=found.buyer_sat, seller_sat=found.seller_sat)
             return after, (_cover(facts, message.id),)
-        case Refuse(refused_id):
+        case Refuse(refused_id=refused_id):
             ours = facts.asked(facts.me)
             if ours is None or ours.withdraw or ours.ask.id != refused_id:
                 return state, ()

@@ -20,11 +20,11 @@ import trio
 
 from escrow.backend_sweep import sign_sweep
 from escrow.backend_wallet import RETRY_AFTER
+from escrow.confirm import FINAL_DEPTH
 from escrow.earnings import Claim, Earning, Sweep, build_sweep, claim_of, unspent, worth_sweeping
 from escrow.model import ClosedCase, RuledCase
 from escrow.rates import FEE_TARGET, chosen_rate
 from escrow.script import p2wpkh
-from escrow.settlement import FINAL_DEPTH
 from escrow.shell_desktop import Desktop
 from escrow.shell_trades import Trades
 from escrow.store_journal import ARBITER

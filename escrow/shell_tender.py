@@ -18,6 +18,8 @@ from escrow.facts import Facts
 from escrow.funding import Funding, Owner, read_declared, respend, select_coins
 from escrow.messages import Kind
 from escrow.model import (
+    Bump,
+    CallArbiter,
     ChainView,
     ChooseCoins,
     CoinsChosen,
@@ -26,24 +28,30 @@ from escrow.model import (
     ContractReady,
     Duty,
     FundingSigned,
+    MakeStatement,
+    OpenDispute,
     Publish,
     ReleaseSigned,
     Respend,
     RespendReady,
     RuledCase,
+    SettleSigned,
+    ShowPapers,
     SignContract,
     SignFunding,
     SignRelease,
+    SignSettle,
     SignVerdict,
     Spend,
     Tick,
     VerdictCompleted,
     VerdictSigned,
 )
-from escrow.payloads import ContractSigned, Inputs, Received, Verdict, Witness
-from escrow.payout import Split, release
+from escrow.payloads import ContractSigned, Inputs, Received, Settle, Verdict, Witness
+from escrow.payout import Branch, Split, release
 from escrow.script import escrow_script
-from escrow.shell_trades import ENDED, Trades
+from escrow.shell_bump import Bumps
+from escrow.shell_trades import Trades
 from escrow.store_journal import TRADER, Row
 from p2pnode.base.errors import LocalFault, NodeError, Unreachable
 from p2pnode.base.ports import Chain, Sighting
@@ -106,6 +114,7 @@ class Tender:
         self._trades = trades
         self._world = trades.world
         self._stalled = stalled
+        self._bumps = Bumps(trades)
 
     async def tend(self, trade_id: bytes) -> None:
         """Run until the trade has ended."""
@@ -117,7 +126,7 @@ class Tender:
                 log.info("trade %s waits: %s", trade_id.hex()[:16], error)
             except NodeError as error:
                 self._stalled(trade_id, str(error))
-            if isinstance(self._trades.row(trade_id).state, ENDED):
+            if self._trades.is_over(self._trades.row(trade_id)):
                 return
             with trio.move_on_after(PATIENCE_S):
                 await woken.wait()
@@ -138,7 +147,7 @@ class Tender:
     async def refresh(self, trade_id: bytes) -> None:
         """Bring our view of the chain up to date and let the machine hear it."""
         row = self._trades.row(trade_id)
-        if isinstance(row.state, ENDED):
+        if self._trades.is_over(row):
             return
         if row.role == TRADER:
             facts = self._trades.facts(row)
@@ -152,7 +161,7 @@ class Tender:
         self._trades.advance(trade_id, await look(self._world.chain, contract, funding))
 
     def _duties(self, row: Row) -> tuple[Duty, ...]:
-        if isinstance(row.state, ENDED):
+        if self._trades.is_over(row):
             return ()
         if row.role != TRADER:
             return hearing.duties(row.state, self._trades.case(row))
@@ -164,10 +173,20 @@ class Tender:
     async def _do(self, row: Row, duty: Duty) -> None:
         trade_id = row.trade_id
         match duty:
-            case Publish(raw):
-                await self._world.chain.broadcast(raw)
+            case Publish(raw, raised):
+                await self._publish(raw, raised)
+            case Bump(parent):
+                await self._bumps.hurry(row, parent)
+            case CallArbiter(to, why):
+                dispute = self._trades.facts(row).dispute(why, to)
+                self._trades.advance(trade_id, OpenDispute(dispute, to))
+            case ShowPapers(to):
+                papers = self._trades.facts(row).statement("", to)
+                self._trades.advance(trade_id, MakeStatement(papers, to))
+            case SignSettle():
+                self._trades.advance(trade_id, SettleSigned(self._settle(row, duty)))
             case CompleteVerdict():
-                self._trades.advance(trade_id, VerdictCompleted(self._complete(row)))
+                self._trades.advance(trade_id, VerdictCompleted(*self._complete(row)))
             case SignVerdict():
                 self._trades.advance(trade_id, VerdictSigned(self._verdict(row)))
             case SignContract():
@@ -186,10 +205,10 @@ class Tender:
             case SignRelease():
                 facts = self._trades.facts(row)
                 contract = facts.contract
-                signature = self._trades.bench(row).first_sign(
+                signatures = self._trades.bench(row).first_sign(
                     contract, facts.outpoint, self._committed(trade_id, release(contract))
                 )
-                self._trades.advance(trade_id, ReleaseSigned(Received(signature=signature)))
+                self._trades.advance(trade_id, ReleaseSigned(Received(signatures=signatures)))
 
     def _committed(self, trade_id: bytes, wanted: Split) -> Split:
         """R1: sign nothing but the split whose row is committed."""
@@ -203,19 +222,44 @@ class Tender:
         assert isinstance(state, RuledCase)  # noqa: S101 - the duty follows from it
         wanted = Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
         split = self._committed(row.trade_id, wanted)
-        signature = self._trades.bench(row).first_sign(case.contract, case.outpoint, split)
+        bench = self._trades.bench(row)
+        signatures = bench.first_sign(case.contract, case.outpoint, split, case.branch)
         return Verdict(
             buyer_sat=split.buyer_sat,
             seller_sat=split.seller_sat,
             arbiter_sat=split.arbiter_sat,
-            signature=signature,
+            signatures=signatures,
             reason=state.reason,
         )
+
+    def _settle(self, row: Row, duty: SignSettle) -> Settle:
+        """Our first signatures on an agreed split, or on REFUND: the row is committed."""
+        facts = self._trades.facts(row)
+        split = self._committed(row.trade_id, Split(duty.buyer_sat, duty.seller_sat, 0))
+        bench = self._trades.bench(row)
+        signatures = bench.first_sign(facts.contract, facts.outpoint, split)
+        return Settle(ok_id=duty.ok_id, signatures=signatures)
+
+    async def _publish(self, raw: bytes, raised: bytes) -> None:
+        """Broadcast; where the lower rate is refused by the network, the raised one at once."""
+        try:
+            await self._world.chain.broadcast(raw)
+        except Unreachable:
+            raise
+        except NodeError as error:
+            if not raised or raised == raw:
+                raise
+            log.info("the payout at the lower rate is refused: %s", error)
+            await self._world.chain.broadcast(raised)
 
     async def _choose(self, row: Row) -> None:
         """Select and lock in one breath, so that nothing else spends what we declare."""
         world, trade_id = self._world, row.trade_id
         facts = self._trades.facts(row)
+        if _side(facts) == "B" and not facts.contract.dep_b:  # a buyer who brings no coin
+            empty = Inputs(inputs=(), change_script=b"")
+            self._trades.advance(trade_id, CoinsChosen(empty))
+            return
         world.locks.unlock(trade_id)  # of a choice that was cut short; nothing has left
         coins = await world.purse.spendable()
         if not isinstance(self._trades.row(trade_id).state, model.Funding):
@@ -257,17 +301,21 @@ class Tender:
         raw = await trio.to_thread.run_sync(bench.sign_respend, tx, coins, sign)
         self._trades.advance(row.trade_id, RespendReady(raw))
 
-    def _complete(self, row: Row) -> bytes:
+    def _complete(self, row: Row) -> tuple[bytes, bytes]:
         """Complete the verdict: it is within our facts, or our user has accepted it."""
         facts = self._trades.facts(row)
         contract = facts.contract
-        said = facts.one(contract.arbiter, Kind.VERDICT)
-        assert said is not None  # noqa: S101 - the state follows from it
-        verdict = Verdict.from_wire(said.payload)
+        backup, verdict = facts.ruling(of_runner_up=_of_runner_up(row.state))
+        branch, key = (Branch.BACKUP, contract.key_a2) if backup else (Branch.MAIN, contract.key_a)
         split = Split(verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat)
         return self._trades.bench(row).complete(
-            contract, facts.outpoint, split, contract.key_a, verdict.signature
+            contract, facts.outpoint, split, key, verdict.signatures, branch
         )
+
+
+def _of_runner_up(state: model.State) -> bool | None:
+    """Tell whose verdict a state takes; a node that has lost data takes the one there is."""
+    return bool(state.backup) if isinstance(state, model.Ruled) else None
 
 
 def _side(facts: Facts) -> Owner:

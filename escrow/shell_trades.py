@@ -14,13 +14,16 @@ from typing import Final
 import trio
 
 from escrow import hearing, opening, settlement
+from escrow.accord import first_signer_is_buyer
 from escrow.arbiters import ArbiterRecord
 from escrow.backend_bench import TradeBench
+from escrow.case import Case
 from escrow.facts import Facts
-from escrow.hearing import Case
 from escrow.messages import MAX_PAYLOAD, ZERO, Kind, Message
 from escrow.model import (
     Aborted,
+    Agreed,
+    AnswerAsk,
     ChainView,
     Closed,
     ClosedCase,
@@ -30,21 +33,24 @@ from escrow.model import (
     Received,
     Releasing,
     RuledCase,
+    SayNotPaid,
     Send,
     State,
+    Toxic,
     Void,
 )
 from escrow.payloads import Draw, Inputs, Payload, Reveal
-from escrow.payout import Split, release
+from escrow.payout import Split, refund, release
 from escrow.shell_desktop import Desktop
 from escrow.store_journal import TRADER, Row, own_of, terms_of
-from escrow.transcript import case_papers
+from escrow.transcript import case_papers, shown_rulings
 from p2pnode.base.errors import LocalFault, Misconfigured, NotFound, Unreachable
 from p2pnode.base.transaction import Outpoint
 
 log: Final = logging.getLogger(__name__)
 
 ENDED: Final = (Aborted, Closed, Void, ClosedCase)
+WATCH_DEPTH: Final = 100  # from which on a closed trade is looked up in the chain no more
 
 
 class Trades:
@@ -110,15 +116,27 @@ class Trades:
             contract=contract,
             messages=messages,
             papers=papers,
+            shown=shown_rulings(messages, contract),
             view=self._views.get(row.trade_id),
         )
 
+    def is_over(self, row: Row) -> bool:
+        """Tell whether nothing more can come: what has closed is watched on until it is buried."""
+        view = self._views.get(row.trade_id)
+        if isinstance(row.state, (Closed, Void)):
+            last = view and (view.spend if isinstance(row.state, Closed) else view.conflict)
+            return bool(view and last and view.depth_of(last) >= WATCH_DEPTH)
+        return isinstance(row.state, ENDED)
+
     def bench(self, row: Row) -> TradeBench:
         """Return our key's bench for one trade or case."""
+        keys = self.world.keys
         if row.role == TRADER:
-            return TradeBench(self.world.keys.escrow_key(row.trade_id), self.world.opinions)
+            backup = keys.backup_key(row.trade_id)
+            return TradeBench(keys.escrow_key(row.trade_id), self.world.opinions, backup)
         contract = self.case(row).contract
-        key = self.world.keys.arbiter_key(contract.seed, contract.bond_a)
+        second = self.world.me == contract.runner_up
+        key = keys.arbiter_key(contract.seed, contract.bond_a2 if second else contract.bond_a)
         return TradeBench(key, self.world.opinions)
 
     # -- advancing
@@ -159,7 +177,8 @@ class Trades:
             gone = world.journal.roll.put(records, world.clock.now())
             self._side_effects(row, state, event)
             world.journal.save(trade_id, state, world.clock.now())
-            for message in self._compose(trade_id, sends):
+            base = state.base if isinstance(state, Toxic) else 0
+            for message in self._compose(trade_id, sends, base):
                 world.journal.add(message, mine=True)
             heard = event.message.kind.name if isinstance(event, Received) else ""
             said = [s.payload.kind.name for s in sends]
@@ -182,8 +201,8 @@ class Trades:
         if row.role != TRADER or not row.own:
             return
         facts = self.facts(row)
-        if isinstance(state, Releasing) and world.me == facts.seller:
-            world.journal.commit_split(trade_id, release(facts.contract))
+        if ours := _first_signs(row.state, state, event, facts):
+            world.journal.commit_split(trade_id, ours, conceding=isinstance(state, Toxic))
         if world.me == facts.maker and state != row.state:
             if isinstance(state, Funding) and not isinstance(row.state, Funding):
                 world.desk.reserve(facts.terms.offer_hash, trade_id)
@@ -200,21 +219,30 @@ class Trades:
         elif isinstance(event, Received) and isinstance(event.payload, (Draw, Reveal)):
             world.journal.roll.hold(trade_id, (i for _, i in event.payload.arbiters))
 
-    def _compose(self, trade_id: bytes, sends: Iterable[Send]) -> Iterable[Message]:
+    def _compose(self, trade_id: bytes, sends: Iterable[Send], base: int) -> Iterable[Message]:
         messages = list(self.world.journal.messages(trade_id))
         for send in sends:
-            message = self.sign(trade_id, send.to, send.payload, messages)
+            message = self.sign(trade_id, send.to, send.payload, messages, base)
             messages.append(message)
             yield message
 
     def sign(
-        self, trade_id: bytes, to: bytes, payload: Payload, messages: Iterable[Message]
+        self,
+        trade_id: bytes,
+        to: bytes,
+        payload: Payload,
+        messages: Iterable[Message],
+        base: int = 0,
     ) -> Message:
-        """Return our next message of a trade's chain to `to`, signed."""
+        """Return our next message of a trade's chain to `to`, signed.
+
+        `base` is the number of the chain's first message: not 0 once we have lost data.
+        """
         world, body = self.world, payload.wire()
         if len(body) > MAX_PAYLOAD:  # whoever read it back could not parse it
             raise LocalFault(f"{payload.kind.name} is longer than {MAX_PAYLOAD} bytes")
-        mine = [m for m in messages if m.sender == world.me and m.recipient == to]
+        ours = [m for m in messages if m.sender == world.me and m.recipient == to]
+        mine = [m for m in ours if m.seq >= base]
         theirs = [m for m in messages if m.sender == to]
         tip = world.chain.tip()
         draws = payload.kind in {Kind.TAKE, Kind.DRAW}
@@ -224,7 +252,7 @@ class Trades:
             trade_id=trade_id,
             sender=world.me,
             recipient=to,
-            seq=len(mine),
+            seq=mine[-1].seq + 1 if mine else base,
             prev=mine[-1].id if mine else ZERO,
             seen=theirs[-1].id if theirs else ZERO,
             tip_height=tip.height,
@@ -331,9 +359,27 @@ def trader_step(
 ) -> tuple[State, tuple[Send, ...]]:
     """Ask the machine that knows the state: the opening until the funding, then the settlement."""
     early = isinstance(state, opening.EARLY_STATES) and not isinstance(event, ChainView)
-    if early and not isinstance(event, settlement.USER_EVENTS):
+    if early and not isinstance(event, settlement.HEARD_HERE):
         return opening.step(state, event, facts, now)
     return settlement.step(state, event, facts)
+
+
+def _first_signs(before: State, state: State, event: Event, facts: Facts) -> Split | None:
+    """R1: return the split that our key will first-sign because of this step, or None."""
+    match state:
+        case Releasing() if facts.me == facts.seller:
+            return release(facts.contract)
+        case Agreed(buyer_sat=b, seller_sat=s) if not isinstance(before, Agreed):
+            ours = first_signer_is_buyer(b, s) == (facts.me == facts.buyer)
+            bound = facts.agreed is not None or isinstance(event, AnswerAsk)
+            return Split(b, s, 0) if ours and bound else None
+        case Toxic(conceding=1):
+            seller = facts.me == facts.seller
+            return release(facts.contract) if seller else refund(facts.contract)
+        case _ if isinstance(event, SayNotPaid):
+            return refund(facts.contract)
+        case _:
+            return None
 
 
 def _outpoints(payload: Inputs) -> list[Outpoint]:

@@ -79,6 +79,14 @@ _SCRIPTS: Final = (
     DELETE FROM arbiter_record;
     ALTER TABLE arbiter_record DROP COLUMN weight
     """,
+    """
+    CREATE TABLE child (
+        parent BLOB PRIMARY KEY, raw BLOB NOT NULL, rate INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE lost_data (
+        one INTEGER PRIMARY KEY CHECK (one = 1), tip INTEGER NOT NULL
+    ) STRICT
+    """,
 )
 
 _STATES: Final = {
@@ -323,6 +331,13 @@ class Journal:
         rows = self.database.all("SELECT DISTINCT recipient FROM message WHERE undelivered = 1")
         return [r["recipient"] for r in rows]
 
+    def waiting(self, trade_id: bytes) -> frozenset[bytes]:
+        """Return the ids of a trade's messages that their recipients have not applied yet."""
+        rows = self.database.all(
+            "SELECT id FROM message WHERE trade_id = ? AND undelivered = 1", trade_id
+        )
+        return frozenset(r["id"] for r in rows)
+
     def delivered(self, message_id: bytes) -> None:
         """Take a message out of the outbox."""
         self.database.run("UPDATE message SET undelivered = 0 WHERE id = ?", message_id)
@@ -352,13 +367,38 @@ class Journal:
         row = self.database.one("SELECT * FROM split WHERE trade_id = ?", trade_id)
         return Split(row["buyer_sat"], row["seller_sat"], row["arbiter_sat"]) if row else None
 
-    def commit_split(self, trade_id: bytes, split: Split) -> None:
-        """R1: write the row before the first signature. Raises LocalFault for another split."""
+    def commit_split(self, trade_id: bytes, split: Split, *, conceding: bool = False) -> None:
+        """R1: write the row before the first signature. Raises LocalFault for another split.
+
+        `conceding`: a node that has lost data gives up all that is at stake, whatever it signed
+        before; no loss follows for the other side (docs/trade.md, Toxic).
+        """
         known = self.split(trade_id)
+        if conceding and known is not None:
+            self.database.run("DELETE FROM split WHERE trade_id = ?", trade_id)
+            known = None
         if known is not None and known != split:
             raise LocalFault("this key has first-signed another split of this trade")
         if known is None:
             self.database.run("INSERT INTO split VALUES (?, ?, ?, ?)", trade_id, *split.array())
+
+    def child(self, parent: bytes) -> tuple[bytes, int] | None:
+        """Return the transaction that pays for this parent, raw, and its rate; or None."""
+        row = self.database.one("SELECT raw, rate FROM child WHERE parent = ?", parent)
+        return (row["raw"], int(row["rate"])) if row else None
+
+    def keep_child(self, parent: bytes, raw: bytes, rate: int) -> None:
+        """Keep it before it is broadcast; one of a higher rate replaces it."""
+        self.database.run("INSERT OR REPLACE INTO child VALUES (?, ?, ?)", parent, raw, rate)
+
+    def lost_at(self) -> int:
+        """Return our tip when this node last found that it has lost data, or 0."""
+        row = self.database.one("SELECT tip FROM lost_data")
+        return int(row["tip"]) if row else 0
+
+    def mark_lost(self, tip: int) -> None:
+        """Remember, for good, that what was said before this height may be lost."""
+        self.database.run("INSERT OR REPLACE INTO lost_data VALUES (1, ?)", tip)
 
     def bind_coins(self, trade_id: bytes, outpoints: Iterable[Outpoint]) -> None:
         """Remember the coins that a peer declared in a living trade."""

@@ -7,19 +7,27 @@ under the contract's hash. Pure; the one declared error is InvalidRecord, naming
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from escrow.arbiters import ArbiterRecord
 from escrow.bond import Eyes
 from escrow.contract import MAX_BYTES, Contract
 from escrow.draw import Drawn, conclude
 from escrow.keys import verify_schnorr
-from escrow.messages import ZERO, Kind, Message
+from escrow.messages import FRESH_STEP, ZERO, Kind, Message
 from escrow.payloads import ContractSigned, Dispute, Page, Statement
 from escrow.terms import Conditions, build_contract
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
+
+# What one who has lost data still says (docs/trade.md, Toxic).
+FRESH_KINDS: Final = frozenset(
+    {
+        *(Kind.DISPUTE, Kind.STATEMENT, Kind.EVIDENCE, Kind.CHAT, Kind.RECEIVED, Kind.SETTLE),
+        *(Kind.NOTICE, Kind.FORWARD, Kind.RECUSE),
+    }
+)
 
 
 def check_signed(contract: Contract, message: Message, name: str) -> None:
@@ -43,13 +51,25 @@ def compare(ours: Contract, theirs: tuple[Any, ...], prefix: str) -> None:
 
 def check_chain(messages: Iterable[Message]) -> None:
     """Check that one sender's messages to one recipient form a chain from its beginning."""
-    prev = ZERO
-    for seq, message in enumerate(messages):
+    prev, seq = ZERO, 0
+    for message in messages:
+        if begins_afresh(message) and message.seq > seq:
+            seq, prev = message.seq, ZERO
         if message.seq != seq:
             raise InvalidRecord("messages", f"lack number {seq} of a sender's chain")
         if message.prev != prev:
             raise InvalidRecord("messages", f"number {seq} does not follow the one before")
-        prev = message.id
+        prev, seq = message.id, seq + 1
+
+
+def begins_afresh(message: Message) -> bool:
+    """Tell whether a message may begin a fresh chain: its sender has lost his place for good."""
+    return (
+        message.seq >= FRESH_STEP
+        and message.seq % FRESH_STEP == 0
+        and message.prev == ZERO
+        and message.kind in FRESH_KINDS
+    )
 
 
 def parse_papers(
@@ -111,9 +131,29 @@ def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, .
     return contract, merge(shown)
 
 
-def check_dispute(
-    dispute: Message, me: bytes, eyes: Eyes
-) -> tuple[Contract, tuple[Message, ...]]:
+def shown_rulings(messages: Iterable[Message], contract: Contract) -> tuple[Message, ...]:
+    """Return what an arbiter wrote to a trader, as that trader has shown it; each once.
+
+    Raises InvalidRecord for one that is not an arbiter's of this trade to who shows it.
+    """
+    arbiters = {contract.arbiter, contract.runner_up}
+    found: dict[bytes, Message] = {}
+    for message in messages:
+        if message.kind is Kind.DISPUTE:
+            raw = Dispute.from_wire(message.payload).rulings
+        elif message.kind is Kind.STATEMENT:
+            raw = Statement.from_wire(message.payload).rulings
+        else:
+            continue
+        for ruling in (Message.from_wire(r, message.network) for r in raw):
+            told = ruling.sender in arbiters and ruling.recipient == message.sender
+            if not told or ruling.trade_id != contract.trade_id:
+                raise InvalidRecord("rulings", "hold one that is no arbiter's to this trader")
+            found[ruling.id] = ruling
+    return tuple(found.values())
+
+
+def check_dispute(dispute: Message, me: bytes, eyes: Eyes) -> tuple[Contract, tuple[Message, ...]]:
     """Check everything that an arbiter must know before a human looks. Raises InvalidRecord."""
     net = dispute.network
     payload = Dispute.from_wire(dispute.payload)
@@ -123,8 +163,8 @@ def check_dispute(
         raise InvalidRecord("sender", "is no party of this contract")
     if dispute.trade_id != contract.trade_id:
         raise InvalidRecord("trade_id", "is not the contract's")
-    if contract.arbiter != me:
-        raise InvalidRecord("bond_a", "is not this arbiter's")
+    if me not in (contract.arbiter, contract.runner_up if contract.n else contract.arbiter):
+        raise InvalidRecord("arbiter", "is not this node")
     papers = parse_papers(net, payload.messages, traders, contract.trade_id)
     records = _records(net, payload.records, papers)
     check_contract(contract, papers, records, eyes)

@@ -185,7 +185,7 @@ def _ask(state: State, buyer_sat: int, note: str, facts: Facts) -> Step:
     contract = facts.contract
     if not isinstance(state, _OPEN):
         raise _not_now(state)
-    if facts.first_signed:
+    if bound_elsewhere(facts):
         raise LocalFault("you have signed another end of this trade already")
     if facts.asked(facts.me):
         raise LocalFault(
@@ -223,6 +223,11 @@ def _withdraw(state: State, facts: Facts) -> Step:
     return state, (Send(facts.peer, Withdraw(ask_id=ours.ask.id)),)
 
 
+def bound_elsewhere(facts: Facts) -> bool:
+    """R1: tell whether our key first-signs an end already: it is signed, or NOT_PAID is said."""
+    return bool(facts.first_signed or facts.one(facts.me, Kind.NOT_PAID))
+
+
 def open_ask(facts: Facts) -> Asked | None:
     """Return the peer's ASK that our user may answer, or None."""
     found = facts.asked(facts.peer)
@@ -241,7 +246,7 @@ def _answer(state: State, facts: Facts, *, agree: bool, note: str) -> Step:
             "your own proposal is open: withdraw it first, and wait until the other side's node "
             "has seen that (`trade ask TRADE --withdraw`)"
         )
-    if facts.first_signed or facts.conceded:
+    if bound_elsewhere(facts) or facts.conceded:
         raise LocalFault("another end of this trade is signed already")
     _paid_bars(theirs.buyer_sat, facts)
     split = Split(theirs.buyer_sat, theirs.seller_sat, 0)

@@ -1,10 +1,19 @@
-"""What to do next, in one sentence for each state: pure words over a trade's facts."""
+"""What to do next and by when, in one sentence for each state: pure words over a trade's facts.
 
+Dates are median time past, the clock that every rule goes by. A command that is named is one
+that this state allows.
+"""
+
+from escrow.case import Case
+from escrow.completion import may_complete
+from escrow.confirm import verdict_due
+from escrow.deadlines import has_replied
 from escrow.facts import Facts
-from escrow.hearing import Case
 from escrow.messages import Kind
 from escrow.model import (
     Aborted,
+    Agreed,
+    ArbiterLost,
     Broadcast,
     Closed,
     ClosedCase,
@@ -16,17 +25,27 @@ from escrow.model import (
     Hearing,
     Noticed,
     Paid,
+    RecusedCase,
     Releasing,
     Ruled,
     RuledCase,
     State,
     Taking,
+    Toxic,
+    ToxicCase,
     Void,
 )
 from escrow.payout import Split
-from escrow.settlement import may_complete
+from escrow.words import open_ask, runner_up_from
 from orderbook.currencies import exponent
 from p2pnode.base.units import decimal, moment
+
+_OUTCOMES = {
+    "released": "the seller released it",
+    "refunded": "each side has its own back",
+    "agreed": "as both sides agreed",
+    "ruled": "as the arbiter ruled",
+}
 
 
 def advise(state: State, facts: Facts | None) -> str:
@@ -37,7 +56,8 @@ def advise(state: State, facts: Facts | None) -> str:
         case Void():
             return "nothing: the funding was replaced, your coins are free again"
         case Closed(outcome=outcome):
-            return f"nothing: the escrow is paid out ({outcome})"
+            how = _OUTCOMES.get(outcome, "in a way that this node does not know")
+            return f"nothing: the escrow is paid out, {how}"
         case Taking() | Drawing() | Contracting():
             return "wait: the other side answers, the arbiter is drawn"
         case Funding(respend=raw) if raw:
@@ -46,8 +66,14 @@ def advise(state: State, facts: Facts | None) -> str:
             return "wait: both sides sign the funding"
     if facts is None:
         return "wait"
-    short = facts.take.id.hex()[:8]
+    return _asked(state, facts) or _settling(state, facts)
+
+
+def _settling(state: State, facts: Facts) -> str:
+    short = _short(facts)
     match state:
+        case Broadcast(respend=raw) if raw:
+            return "wait: the funding did not confirm, your coins are being spent back to you"
         case Broadcast():
             depth, wanted = facts.view.funding_depth if facts.view else 0, facts.contract.depth
             warning = "do not pay yet, " if facts.me == facts.buyer else ""
@@ -58,48 +84,148 @@ def advise(state: State, facts: Facts | None) -> str:
             return f"when the money is in your account: p2pnode trade received {short}"
         case Paid():
             return f"wait for the seller; if he is silent: {_open(short)}"
-        case Releasing():
-            return "wait: the payout confirms"
-        case Disputed():
-            return _disputed(facts, short)
-        case Ruled(b, s, a, b"", 0) if not may_complete(Split(b, s, a), facts):
+        case Releasing(raw=raw):
+            if raw or facts.me == facts.buyer:
+                return "wait: the payout confirms"
+            return f"wait: the buyer's node publishes the payout; if it does not: {_open(short)}"
+        case Agreed(raw=raw):
+            done = "the payout confirms" if raw else "the agreed split is being signed"
+            stuck = "" if raw else f"; if the other side does not sign: {_open(short)}"
+            return f"wait: {done}; do not pay{stuck}"
+        case Disputed(mtp):
+            return _disputed(facts, short, mtp)
+        case ArbiterLost():
+            return _lost(facts, short)
+        case Ruled() if not state.raw and not state.accepted and not _ours(state, facts):
             return (
                 "wait for the other side to complete the verdict: it is more than your own node "
                 f"knows to be yours, or early; if it is right: p2pnode dispute accept {short}"
             )
         case Ruled():
             return "wait: the payout confirms"
+        case Toxic():
+            return _toxic(state, facts, short)
         case _:
             return "wait"
 
 
-def _funded(facts: Facts, short: str) -> str:
-    contract, view = facts.contract, facts.view
-    if facts.me == facts.seller:
-        return f"wait for the buyer's payment; when it is in: p2pnode trade received {short}"
-    if facts.one(facts.me, Kind.NOT_PAID):
-        return f"you declared that you will not pay: {_open(short)}"
-    if view and view.mtp >= contract.period_end(view.funding_mtp):
-        return f"the time to pay is over: do not pay; {_open(short)}"
-    if not facts.one(facts.me, Kind.ACK):
-        return "wait: do not pay before the seller's payment details are here"
-    amount = f"{decimal(contract.fiat_minor, exponent(contract.currency))} {contract.currency}"
-    until = f" by {moment(contract.period_end(view.funding_mtp))}" if view else ""
-    return f"pay {amount} to that account{until}, then: p2pnode trade pay-sent {short}"
+def _short(facts: Facts) -> str:
+    return facts.take.id.hex()[:8]
 
 
 def _open(short: str) -> str:
     return f"p2pnode dispute open {short} --statement …"
 
 
-def _disputed(facts: Facts, short: str) -> str:
-    notice = facts.one(facts.contract.arbiter, Kind.NOTICE)
-    if notice is None:
+def _ours(state: Ruled, facts: Facts) -> bool:
+    split = Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
+    return may_complete(split, facts)
+
+
+# ------------------------------------------------------------------ another split
+
+
+def _asked(state: State, facts: Facts) -> str:
+    """Return what an open proposal of either side asks for, or nothing."""
+    if not isinstance(state, (Broadcast, Funded, Paid, Disputed, ArbiterLost)):
+        return ""
+    short, stop = _short(facts), "do not pay: " if facts.me == facts.buyer else ""
+    ours = facts.asked(facts.me)
+    if ours and ours.withdraw:
+        return f"{stop}wait until the other side's node has seen that you withdrew your proposal"
+    if ours:
+        return (
+            f"{stop}wait for the answer to your proposal; to take it back: "
+            f"p2pnode trade ask {short} --withdraw"
+        )
+    if theirs := open_ask(facts):
+        shares = f"{_coins(theirs.buyer_sat)} BTC to the buyer, {_coins(theirs.seller_sat)} to the "
+        return (
+            f"answer: the other side proposes {shares}seller. It is final once you agree; to "
+            f"refuse, `decline` in place of `agree`: p2pnode trade agree {short}"
+        )
+    return ""
+
+
+def _coins(amount_sat: int) -> str:
+    text = decimal(amount_sat, 8)
+    return text[:-4] + text[-4:].rstrip("0")
+
+
+# ------------------------------------------------------------------ paying
+
+
+def _funded(facts: Facts, short: str) -> str:
+    contract, view = facts.contract, facts.view
+    end = contract.period_end(view.funding_mtp) if view and view.funding_height else 0
+    over = bool(view and end and view.mtp >= end)
+    declared = facts.one(facts.buyer, Kind.NOT_PAID) is not None
+    if facts.me == facts.seller:
+        if declared:
+            return f"the buyer will not pay; your coins back: p2pnode trade ask {short} --refund"
+        if over:
+            return f"the buyer's time to pay is over; if nothing has come: {_open(short)}"
+        until = f", due by {moment(end)}" if end else ""
+        return f"wait for the buyer's payment{until}; when it is in: p2pnode trade received {short}"
+    if declared:
+        return f"you declared that you will not pay: {_open(short)}"
+    if over:
+        return f"the time to pay is over: do not pay; {_open(short)}"
+    if not facts.one(facts.me, Kind.ACK):
+        return "wait: do not pay before the seller's payment details are here"
+    amount = f"{decimal(contract.fiat_minor, exponent(contract.currency))} {contract.currency}"
+    until = f" by {moment(end)}" if end else ""
+    return f"pay {amount} to that account{until}, then: p2pnode trade pay-sent {short}"
+
+
+# ------------------------------------------------------------------ disputes
+
+
+def _disputed(facts: Facts, short: str, mtp: int) -> str:
+    contract, view = facts.contract, facts.view
+    due = f", due by {moment(verdict_due(contract, mtp, view))}" if mtp and view else ""
+    if not any(facts.noticed(a) for a in facts.arbiters):
         return "wait: the arbiter has not acknowledged the dispute yet; do not pay"
-    opened = any(m.kind is Kind.DISPUTE and m.sender == facts.me for m in facts.messages)
-    if opened or facts.one(facts.me, Kind.STATEMENT):
-        return "wait for the arbiter's verdict; do not pay"
-    return f"do not pay; tell the arbiter your side: p2pnode dispute answer {short} --statement …"
+    if has_replied(facts):
+        return (
+            f"wait for the arbiter's verdict{due}; do not pay; to show him a file: "
+            f"p2pnode dispute evidence {short} FILE"
+        )
+    until = f" by {moment(mtp + contract.reply_s)}" if mtp else ""
+    return (
+        f"do not pay; tell the arbiter your side{until}: "
+        f"p2pnode dispute answer {short} --statement …"
+    )
+
+
+def _lost(facts: Facts, short: str) -> str:
+    contract, view = facts.contract, facts.view
+    said = "has recused himself" if facts.one(contract.arbiter, Kind.RECUSE) else "is overdue"
+    agree = f"do not pay; the arbiter {said}: agree with the other side"
+    if not contract.n:
+        return f"{agree}, nobody else can decide: p2pnode trade ask {short} --buyer BTC"
+    height = runner_up_from(facts, view) if view and view.funding_height else 0
+    when = f"from block {height} on, now {view.tip}" if view and height else "after the timelock"
+    return (
+        f"{agree}, or wait for the runner-up, whom your node calls {when}: "
+        f"p2pnode trade ask {short} --buyer BTC"
+    )
+
+
+def _toxic(state: Toxic, facts: Facts, short: str) -> str:
+    if state.raw:
+        return "wait: the payout confirms"
+    head = f"this node has lost data of this trade ({state.why}): do not pay and agree to nothing; "
+    if any(facts.one(a, Kind.VERDICT) for a in facts.arbiters) and not state.accepted:
+        return f"{head}if the verdict is right: p2pnode dispute accept {short}"
+    if state.conceding or state.accepted:
+        return f"{head}wait: the payout is being signed"
+    if any(facts.called(a) for a in facts.arbiters):
+        return f"{head}wait for the arbiter's verdict"
+    return f"{head}let the arbiter decide: {_open(short)}"
+
+
+# ------------------------------------------------------------------ the arbiter
 
 
 def advise_arbiter(state: State, case: Case) -> str:
@@ -110,10 +236,16 @@ def advise_arbiter(state: State, case: Case) -> str:
             return (
                 f"wait for the other statement, at most until {moment(mtp + case.contract.reply_s)}"
             )
-        case Hearing():
-            return f"read, then rule: p2pnode arbiter decide {short} --buyer BTC --reason …"
+        case Hearing(mtp):
+            view = case.view
+            due = f" by {moment(verdict_due(case.contract, mtp, view))}" if view else ""
+            return f"read, then rule{due}: p2pnode arbiter decide {short} --buyer BTC --reason …"
         case RuledCase():
             return "wait: a trader completes the payout"
+        case RecusedCase():
+            return "nothing: you have recused yourself"
+        case ToxicCase():
+            return "nothing: this node has lost data of this case and may not rule on it"
         case ClosedCase():
             return "nothing: the escrow is paid out"
         case _:

@@ -6,7 +6,10 @@ and always what to do next and by when.
 
 from typing import Any
 
+from escrow.accord import asks
+from escrow.confirm import FINAL_DEPTH
 from escrow.contract import ACK_S, Contract
+from escrow.deadlines import of_trade
 from escrow.drawfile import draw_to_json
 from escrow.facts import Facts
 from escrow.messages import Kind
@@ -20,10 +23,10 @@ from escrow.model import (
     SayPaid,
     SayReceived,
 )
-from escrow.payloads import MAX_NOTE, Account, Verdict
+from escrow.payloads import MAX_NOTE, Account, Ask, Recuse, Verdict
 from escrow.script import escrow_address
-from escrow.settlement import FINAL_DEPTH
 from escrow.store_journal import TRADER, Row
+from escrow.words import hearing_arbiter
 from orderbook.currencies import exponent
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
@@ -80,16 +83,21 @@ class _Trading:
             raise LocalFault(f"account: is for {account.method}, the offer wants {terms.method}")
         salt = self._world.randomness.bytes(32)
         disclosed = fit.disclosure(account, self._world.network, salt)
-        trade_id = await self._exchange.opening.take(terms, call.integer("amount_sat"), disclosed)
-        return self._json(self._exchange.trades.row(trade_id))
+        trade_id = await self._exchange.opening.take(
+            terms,
+            call.integer("amount_sat"),
+            disclosed,
+            escrow_kind=call.text("escrow_kind", ""),
+        )
+        return trade_json(self._exchange, self._exchange.trades.row(trade_id))
 
     async def list(self, call: Call) -> list[dict[str, Any]]:
-        return [self._json(row) for row in self._world.journal.rows(TRADER)]
+        return [trade_json(self._exchange, row) for row in self._world.journal.rows(TRADER)]
 
     async def show(self, call: Call) -> dict[str, Any]:
         row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
         await self._exchange.tender.refresh(row.trade_id)
-        return self._json(self._exchange.trades.row(row.trade_id))
+        return trade_json(self._exchange, self._exchange.trades.row(row.trade_id))
 
     async def draw(self, call: Call) -> dict[str, Any]:
         row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
@@ -120,14 +128,25 @@ class _Trading:
         facts = self._facts(row)
         if facts.funding is None:
             raise LocalFault("nothing is in escrow yet: there is nothing to judge")
-        return await self._act(call, OpenDispute(facts.dispute(call.text("statement"))))
+        judge = facts.contract.arbiter
+        if call.flag("runner_up", False):
+            if not facts.contract.n:
+                raise LocalFault("this kind of escrow has no runner-up", field="runner_up")
+            judge = facts.contract.runner_up
+        papers = facts.dispute(call.text("statement"), judge)
+        return await self._act(call, OpenDispute(papers, judge))
 
     async def accept(self, call: Call) -> dict[str, Any]:
         return await self._act(call, AcceptVerdict())
 
     async def statement(self, call: Call) -> dict[str, Any]:
         facts = self._facts(pick_trade(self._exchange, TRADER, call.text("trade_id")))
-        return await self._act(call, MakeStatement(facts.statement(call.text("statement"))))
+        if facts.settled_contract is None:
+            raise LocalFault("no dispute is open in this trade")
+        judge, words = hearing_arbiter(facts), call.text("statement")
+        if not words:
+            raise InvalidRecord("statement", "is empty")
+        return await self._act(call, MakeStatement(facts.statement(words, judge), judge))
 
     def _facts(self, row: Row) -> Facts:
         return self._exchange.trades.facts(row)
@@ -135,46 +154,69 @@ class _Trading:
     async def _act(self, call: Call, event: Any) -> dict[str, Any]:
         row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
         await self._exchange.act(row.trade_id, event)
-        return self._json(self._exchange.trades.row(row.trade_id))
+        return trade_json(self._exchange, self._exchange.trades.row(row.trade_id))
 
-    def _json(self, row: Row) -> dict[str, Any]:
-        plain: dict[str, Any] = {
-            "trade_id": row.trade_id.hex(),
-            "state": type(row.state).__name__,
-            "began": row.began,
-            "changed": row.changed,
-            "note": row.note,
+
+def trade_json(exchange: Exchange, row: Row) -> dict[str, Any]:
+    """Return a trade as its user sees it."""
+    plain: dict[str, Any] = {
+        "trade_id": row.trade_id.hex(),
+        "state": type(row.state).__name__,
+        "began": row.began,
+        "changed": row.changed,
+        "note": row.note,
+        "remark": exchange.remarks.remark(row.trade_id),
+    }
+    for name in ("reason", "outcome", "why"):
+        if hasattr(row.state, name):
+            plain[name] = getattr(row.state, name)
+    if not row.own:
+        return plain | {"next": advise(row.state, None)}
+    facts = exchange.trades.facts(row)
+    take, terms = facts.terms_taken, facts.terms
+    plain |= {
+        "role": "buyer" if facts.me == facts.buyer else "seller",
+        "maker": facts.maker.hex(),
+        "taker": facts.taker.hex(),
+        "peer": facts.peer.hex(),
+        "amount_sat": take.amount_sat,
+        "fiat_minor": take.fiat_minor,
+        "currency": terms.currency,
+        "exponent": exponent(terms.currency),
+        "method": take.method,
+    }
+    if facts.settled_contract:
+        plain |= _contract_json(facts.contract, facts)
+        plain["asks"] = asks_json(facts)
+        plain["due"] = [{"what": d.name, "by_mtp": d.at_mtp} for d in of_trade(row.state, facts)]
+    if isinstance(row.state, Closed):  # an ended trade is looked up in the chain no more
+        plain["payout_txid"] = display(row.state.txid)
+        plain.setdefault("payout_confirmations", FINAL_DEPTH)
+    return plain | {"next": advise(row.state, facts)}
+
+
+def asks_json(facts: Facts) -> list[dict[str, Any]]:
+    """Return every proposal of another split, oldest first on each side, and what became of it."""
+    both = (("buyer", facts.buyer, facts.seller), ("seller", facts.seller, facts.buyer))
+    return [
+        {
+            "ask_id": a.ask.id.hex(),
+            "asker": side,
+            "buyer_sat": a.buyer_sat,
+            "seller_sat": a.seller_sat,
+            "note": Ask.from_wire(a.ask.payload).note,
+            "standing": a.standing.value,
         }
-        for name in ("reason", "outcome"):
-            if hasattr(row.state, name):
-                plain[name] = getattr(row.state, name)
-        if not row.own:
-            return plain | {"next": advise(row.state, None)}
-        facts = self._facts(row)
-        take, terms = facts.terms_taken, facts.terms
-        plain |= {
-            "role": "buyer" if facts.me == facts.buyer else "seller",
-            "maker": facts.maker.hex(),
-            "taker": facts.taker.hex(),
-            "peer": facts.peer.hex(),
-            "amount_sat": take.amount_sat,
-            "fiat_minor": take.fiat_minor,
-            "currency": terms.currency,
-            "exponent": exponent(terms.currency),
-            "method": take.method,
-        }
-        if facts.settled_contract:
-            plain |= _contract_json(facts.contract, facts)
-        if isinstance(row.state, Closed):  # an ended trade is looked up in the chain no more
-            plain["payout_txid"] = display(row.state.txid)
-            plain.setdefault("payout_confirmations", FINAL_DEPTH)
-        return plain | {"next": advise(row.state, facts)}
+        for side, asker, other in both
+        for a in asks(facts.between, asker, other)
+    ]
 
 
 def _contract_json(contract: Contract, facts: Facts) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "arbiter": contract.arbiter.hex(),
-        "runner_up": contract.bond_a2[:32].hex(),
+        "runner_up": contract.runner_up.hex(),
+        "escrow_kind": contract.escrow_kind,
         "contract_hash": contract.hash.hex(),
         "escrow_address": escrow_address(contract),
         "escrow_sat": contract.escrow_sat,
@@ -211,13 +253,20 @@ def _contract_json(contract: Contract, facts: Facts) -> dict[str, Any]:
         )
         raw = Account.from_wire(message.payload).disclosure
         plain["peer_account"] = fit.details(raw, account_hash, facts.network)
-    if message := facts.one(contract.arbiter, Kind.VERDICT):
+    for judge in reversed(facts.arbiters):
+        message = facts.one(judge, Kind.VERDICT)
+        if message is None:
+            continue
         verdict = Verdict.from_wire(message.payload)
         plain["verdict"] = {
+            "by": judge.hex(),
             "buyer_sat": verdict.buyer_sat,
             "seller_sat": verdict.seller_sat,
             "arbiter_sat": verdict.arbiter_sat,
             "reason": verdict.reason,
         }
-    plain["notice"] = facts.one(contract.arbiter, Kind.NOTICE) is not None
+        break
+    if message := facts.one(contract.arbiter, Kind.RECUSE):
+        plain["recused"] = Recuse.from_wire(message.payload).reason
+    plain["notice"] = any(facts.noticed(a) for a in facts.arbiters)
     return plain

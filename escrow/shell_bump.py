@@ -1,0 +1,64 @@
+"""Hurrying what waits unconfirmed: a child of ours pays for its parent (CPFP).
+
+One child for a parent and rate, journalled before it is broadcast, so that a crash makes no
+second one; a higher estimate replaces it (BIP 125). What cannot be hurried waits.
+"""
+
+import logging
+from functools import partial
+from typing import Final
+
+import trio
+
+from escrow.bump import child, coin
+from escrow.contract import MAX_RATE
+from escrow.facts import Facts
+from escrow.rates import FEE_TARGET
+from escrow.shell_trades import Trades
+from escrow.store_journal import Row
+from p2pnode.base.errors import LocalFault
+from p2pnode.base.transaction import Transaction, parse_transaction
+
+log: Final = logging.getLogger(__name__)
+
+
+class Bumps:
+    """Makes and keeps the children of one node's trades."""
+
+    def __init__(self, trades: Trades) -> None:
+        self._trades = trades
+        self._world = trades.world
+
+    async def hurry(self, row: Row, raw: bytes) -> None:
+        """Broadcast a child that makes miners take `raw` too. Raises Unreachable, LocalFault."""
+        world, facts = self._world, self._trades.facts(row)
+        parent = parse_transaction("parent", raw)
+        estimate = await world.chain.fee_rate(FEE_TARGET)
+        rate = min(max(estimate or 0, 2 * facts.contract.rate), MAX_RATE)
+        kept = world.journal.child(parent.txid)
+        if kept is None or kept[1] < rate:
+            made = await self._make(row, facts, parent, rate)
+            if made is None:
+                return
+            with world.journal.database.transaction():
+                world.journal.keep_child(parent.txid, made, rate)
+            kept = (made, rate)
+        await world.chain.broadcast(kept[0])
+
+    async def _make(self, row: Row, facts: Facts, parent: Transaction, rate: int) -> bytes | None:
+        world = self._world
+        ours = [n for n, o in enumerate(parent.outputs) if world.purse.owns(o.script)]
+        if not ours:
+            return None
+        paid = sum(o.value for o in parent.outputs)
+        funding = facts.funding
+        funds = funding is not None and parent.txid == funding.escrow_outpoint.txid
+        fee = funding.fee_sat if funds and funding else facts.contract.escrow_sat - paid
+        try:
+            tx = child(parent, ours[0], fee, facts.own.part.script, rate)
+        except LocalFault as error:
+            log.info("trade %s: not hurried: %s", row.trade_id.hex()[:16], error)
+            return None
+        sign = partial(world.purse.sign_psbt, only=[0])
+        bench = self._trades.bench(row)
+        return await trio.to_thread.run_sync(bench.sign_child, tx, coin(parent, ours[0]), sign)
