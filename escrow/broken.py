@@ -117,6 +117,11 @@ class Filed:
         return self._header.draw_no
 
     @property
+    def tip_height(self) -> int:
+        """That signer's best block when he signed, as he stated it: how old the draw is."""
+        return self._header.tip_height
+
+    @property
     def _header(self) -> Message:
         return self.entry.take if self.side == TAKER else self.entry.draw
 

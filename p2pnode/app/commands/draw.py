@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from p2pnode.app.commands.frame import Session, common
+from p2pnode.app.commands.frame import Session, common, hex_prefix
 from p2pnode.app.commands.trade import path
 from p2pnode.base.errors import InvalidRecord, StorageFault
 
@@ -45,6 +45,35 @@ def show(session: Session, trade_id: str, out: Path | None) -> None:
         f"seed       {answer['seed']}",
         f"records    {len(answer['records'])}",
     )
+
+
+@draw.command()
+@common
+@click.argument("node_id")
+@click.option("--stated", type=int, help="His count of draws, if no trade with him lies here.")
+def record(session: Session, node_id: str, stated: int | None) -> None:
+    r"""Show which of a node's draws came to nothing.
+
+    Each TAKE and DRAW states its sender's count of draws. Looked up are the 32
+    numbers up to the last one that he stated to you. An entry blames nobody; many
+    counterparties tell more than many entries.
+
+    \b
+    p2pnode draw record $(p2pnode trade show 7f3a91 --json | jq -r .peer)
+    """
+    query = f"?stated={stated}" if stated is not None else ""
+    found = session.client.get(f"/v1/draws/{hex_prefix('node_id', node_id, 64)}{query}")
+    missing = f", {found['unanswered']} not answered" if found["unanswered"] else ""
+    lines = [
+        f"draws      {found['stated']} stated, the last {found['looked_up']} looked up{missing}",
+        f"broken     {found['broken']}, with {found['counterparties']} counterparties",
+        f"with you   {found['drawn_here']} drawn, {found['signed_here']} funded by his signature",
+    ]
+    if found["used_twice"]:
+        lines.append(f"warning    {found['used_twice']} numbers stand for more than one trade")
+    for entry in found["entries"]:
+        lines.append(f"  {entry['draw_no']:<8} as {entry['as']}, with {entry['with'][:16]}…")
+    session.emit(found, *lines)
 
 
 @draw.command()
