@@ -15,7 +15,7 @@ These calls block (bdk releases the GIL): run them in a worker thread.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import bdkpython as bdk
@@ -28,6 +28,7 @@ from escrow.keys import verify_ecdsa
 from escrow.payout import Payout, Split, build_payout, payout_rates
 from escrow.psbt import PsbtInput, Signed, build, read
 from escrow.script import (
+    REMEMBERED,
     Branch,
     descriptor,
     escrow_address,
@@ -72,12 +73,30 @@ REAL: Final = Opinions()
 
 
 def ask_address(contract: Contract, opinions: Opinions) -> None:
-    """Compare the escrow's address with another implementation's. SecondOpinionDiffers."""
-    if opinions.address(contract) != escrow_address(contract):
+    """Compare the escrow's address with two other implementations'. SecondOpinionDiffers."""
+    address, script = _told(contract, opinions.address)
+    if address != escrow_address(contract):
         raise SecondOpinionDiffers(
             "address: another implementation derives another escrow address; nothing was signed",
             field="address",
         )
+    if script != escrow_script(contract):
+        raise SecondOpinionDiffers(
+            "address: the signing library derives another escrow script; nothing was signed",
+            field="address",
+        )
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _told(contract: Contract, address: Callable[[Contract], str]) -> tuple[str, bytes]:
+    """Return what `address` says, and the output script that bdk makes of our descriptor."""
+    network = _NETWORKS[contract.network.bitcoin]
+    derived = bdk.Descriptor(descriptor(contract), _kind(contract)).derive_address(0, network)
+    return address(contract), bytes(derived.script_pubkey().to_bytes())
+
+
+def _kind(contract: Contract) -> bdk.NetworkKind:
+    return bdk.NetworkKind.MAIN if contract.network.bitcoin == "main" else bdk.NetworkKind.TEST
 
 
 def ask_consensus(
@@ -117,17 +136,9 @@ def _hand() -> bdk.Wallet:
 
 
 def _signers(contract: Contract, key: TradeKey) -> bdk.SignersContainer:
-    """Return what signs with one secret among the contract's public keys."""
-    network = contract.network.bitcoin
-    kind = bdk.NetworkKind.MAIN if network == "main" else bdk.NetworkKind.TEST
-    whole = bdk.Descriptor(descriptor(contract, {key.public: key.wif()}), kind)
-    derived = whole.derive_address(0, _NETWORKS[network]).script_pubkey()
-    if bytes(derived.to_bytes()) != escrow_script(contract):
-        raise SecondOpinionDiffers(
-            "address: the signing library derives another escrow script; nothing was signed",
-            field="address",
-        )
-    return bdk.SignersContainer.from_descriptor(whole)
+    """Return what signs with our one key, whatever the script that holds it."""
+    alone = bdk.Descriptor(f"wsh(pk({key.wif()}))", _kind(contract))
+    return bdk.SignersContainer.from_descriptor(alone)
 
 
 def _sign_payouts(
