@@ -23,7 +23,7 @@ from escrow.broken import (
 )
 from escrow.messages import Message
 from escrow.shell_desktop import Desktop
-from p2pnode.base.errors import InvalidRecord, NodeError
+from p2pnode.base.errors import InvalidRecord, NodeError, NotFound
 
 log: Final = logging.getLogger(__name__)
 
@@ -101,11 +101,11 @@ class Draws:
     async def record(self, peer: bytes, stated: int = 0) -> DrawRecord:
         """Return what is entered of a peer below the number that he states.
 
-        Raises InvalidRecord if he has stated none to us and none is given.
+        Raises NotFound if he has stated none to us and none is given.
         """
         stated = stated or self._kept.stated(peer)
         if not stated:
-            raise InvalidRecord("draw_no", "is not known: no trade with this node lies here")
+            raise NotFound("no draw with this node lies here: say how many he states")
         return record_of(peer, stated, await self._walk(peer, numbers_below(stated)))
 
     async def _walk(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import trio
+from click.testing import CliRunner
 from trade_kit import Frame, Rig, rig
 from trade_node import Node
 
@@ -17,7 +18,11 @@ from escrow.messages import Kind
 from escrow.model import Aborted, Broadcast, Cancel, Contracting, Drawing, Funding
 from escrow.opening import FUNDING_S, OPENING_S
 from escrow.store_broken import JUMP, KEEP_S, REPUT_S
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.app import routes_draws
+from p2pnode.app.client import Client
+from p2pnode.app.commands.draw import draw as draw_command
+from p2pnode.app.routes import Call
+from p2pnode.base.errors import InvalidRecord, NotFound, UsageFault
 from p2pnode.base.store import Database
 
 K = Kind
@@ -124,7 +129,7 @@ async def test_a_taker_who_falls_silent_after_draw_is_entered_and_a_third_reads_
         record = await r["third"].exchange.draws.record(r["taker"].id, stated=3)
         assert (record.looked, record.broken, record.counterparties) == (3, 1, 1)
         assert record.entries[0].counterparty == r["maker"].id
-        with pytest.raises(InvalidRecord, match="no trade with this node"):
+        with pytest.raises(NotFound, match="no draw with this node"):
             await r["third"].exchange.draws.record(r["taker"].id)
         known = await r["maker"].exchange.draws.record(r["taker"].id)  # he stated 1 to the maker
         assert (known.stated, known.broken, known.unanswered) == (1, 1, 0)
@@ -198,6 +203,44 @@ async def test_an_entry_is_put_again_every_day_for_thirty() -> None:
         assert not due()
         assert kept.own(r["taker"].id, 1)  # we ourselves do not forget it
         assert trade_id
+
+
+async def test_what_the_api_and_the_command_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig() as r:
+        trade_id = await silent(r, alone=True)
+        await entered(r, "taker", 1)
+        (route,) = routes_draws.routes(r["maker"].exchange)
+        taker, maker = r["taker"].id.hex(), r["maker"].id.hex()
+        told = await route.handler(Call(path={"node_id": taker}, query={"stated": "2"}))
+        assert told == {
+            "node_id": taker, "stated": 2, "looked_up": 2, "unanswered": 0,
+            "broken": 1, "counterparties": 1, "used_twice": 0, "drawn_here": 1, "signed_here": 0,
+            "entries": [{
+                "draw_no": 1, "as": "taker", "with": maker, "trade_id": trade_id.hex(),
+                "tip_height": r.box.height,
+            }],
+        }  # fmt: skip
+        for wrong in ("xy", "ab", maker[:-2] + ("00" if maker[-2:] != "00" else "01")):
+            with pytest.raises((UsageFault, InvalidRecord)) as refused:
+                await route.handler(Call(path={"node_id": wrong}))
+            assert refused.value.field == "node_id"
+        with pytest.raises(UsageFault, match="stated"):
+            await route.handler(Call(path={"node_id": taker}, query={"stated": "-1"}))
+
+        asked: list[str] = []
+
+        def get(self: object, path: str) -> dict[str, object]:
+            asked.append(path)
+            return told | {"used_twice": 1, "unanswered": 1}
+
+        monkeypatch.setattr(Client, "get", get)
+        result = CliRunner().invoke(draw_command, ["record", taker, "--stated", "2"])
+        assert result.exit_code == 0, result.output
+        assert asked == [f"/v1/draws/{taker}?stated=2"]
+        assert "2 stated, the last 2 looked up, 1 not answered" in result.stdout
+        assert "1, with 1 counterparties" in result.stdout
+        assert "more than one trade" in result.stdout
+        assert f"as taker, with {maker[:16]}" in result.stdout
 
 
 # ------------------------------------------------------------------ over a crash
