@@ -21,7 +21,7 @@ from escrow_tx_kit import (
     trade_key,
 )
 
-from escrow import backend_consensus
+from escrow import backend_consensus, backend_signatures
 from escrow.backend_bench import TradeBench
 from escrow.backend_keys import TradeKey, TradeKeys
 from escrow.backend_signatures import Opinions, complete, first_sign
@@ -37,7 +37,7 @@ from escrow.payout import (
     release,
     verdict_split,
 )
-from escrow.script import witness_script, witness_stack
+from escrow.script import descriptor, witness_script, witness_stack
 from escrow.sighash import sighash as own_sighash
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, SecondOpinionDiffers
 from p2pnode.base.networks import NETWORKS
@@ -294,6 +294,26 @@ def test_a_differing_opinion_stops_a_completer(role: str, name: str) -> None:
     with pytest.raises(SecondOpinionDiffers) as caught:
         complete(MADE, POINT, split, KEYS[role], public, good, opinions=DIFFERING[name])
     assert caught.value.field == name
+
+
+@pytest.mark.parametrize(("kind", "branch"), BRANCHES)
+def test_a_signing_library_that_reads_another_script_stops_us(
+    kind: str, branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bdk compiles our descriptor; what it makes of it must be our script."""
+    made = contract(escrow_kind=kind, trade_id=h(f"only here {kind} {branch}"))
+    other = contract(escrow_kind=kind, key_s=trade_key("S", h("x")).public)
+    asked = []
+
+    def another(_: Contract, *rest: Any) -> str:
+        asked.append(rest)
+        return descriptor(other)
+
+    monkeypatch.setattr(backend_signatures, "descriptor", another)
+    with pytest.raises(SecondOpinionDiffers, match="signing library") as caught:
+        first_sign(made, POINT, release(made), KEYS[ROLES[branch][0]], branch)
+    assert caught.value.field == "address"
+    assert asked
 
 
 # ------------------------------------------------------------------ keys
