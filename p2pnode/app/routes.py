@@ -4,7 +4,9 @@ A handler takes one `Call` and returns what `json` can write: an object, or a li
 items the server streams. It raises NodeError for everything that a user can mend.
 """
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +38,16 @@ class Call:
         if type(value) is not int or abs(value) > 2**62:
             raise UsageFault(f"{name}: is not an integer", field=name)
         return value
+
+    def binary(self, name: str, high: int) -> bytes:
+        """Return a field of base64 (RFC 4648, section 4) of at most `high` bytes."""
+        value = self._find(name, None)
+        if isinstance(value, str) and len(value) <= 4 * (high // 3 + 1):
+            with suppress(ValueError):
+                raw = base64.b64decode(value, validate=True)
+                if len(raw) <= high:
+                    return raw
+        raise UsageFault(f"{name}: is not base64 of at most {high} bytes", field=name)
 
     def flag(self, name: str, default: bool = False) -> bool:
         """Return a true/false field. Raises UsageFault."""

@@ -3,14 +3,14 @@
 from typing import Any
 
 from escrow.arbiters import ArbiterRecord
+from escrow.case import Case
 from escrow.contract import MAX_RATE
-from escrow.hearing import Case
+from escrow.deadlines import of_case
+from escrow.docket import lacking, shown_by
 from escrow.messages import Kind
-from escrow.model import (
-    Decide,
-    RuledCase,
-)
+from escrow.model import Decide, RuledCase
 from escrow.payloads import Account, Paid
+from escrow.rulings import earliest_below_release
 from escrow.store_journal import ARBITER, Row
 from escrow.transcript import signed_twice
 from orderbook.currencies import exponent
@@ -76,7 +76,7 @@ class _Judging:
 
     async def list(self, call: Call) -> list[dict[str, Any]]:
         rows = self._world.journal.rows(ARBITER)
-        return [self._json(row) for row in reversed(rows)]
+        return [case_json(self._exchange, row) for row in reversed(rows)]
 
     async def show(self, call: Call) -> dict[str, Any]:
         row = pick_trade(self._exchange, ARBITER, call.text("trade_id"))
@@ -87,7 +87,7 @@ class _Judging:
             {"kind": m.kind.name, "sender": m.sender.hex(), "seq": m.seq, "id": m.id.hex()}
             for m in case.papers
         ]
-        return self._json(row) | self._told(case) | {"papers": papers}
+        return case_json(self._exchange, row) | self._told(case) | {"papers": papers}
 
     def _told(self, case: Case) -> dict[str, str]:
         """Return what the traders told each other, as far as their papers show it."""
@@ -111,45 +111,46 @@ class _Judging:
         await self._exchange.act(
             row.trade_id, Decide(call.integer("buyer_sat"), call.text("reason"))
         )
-        return self._json(self._exchange.trades.row(row.trade_id))
+        return case_json(self._exchange, self._exchange.trades.row(row.trade_id))
 
-    def _json(self, row: Row) -> dict[str, Any]:
-        case: Case = self._exchange.trades.case(row)
-        contract = case.contract
-        plain: dict[str, Any] = {
-            "trade_id": row.trade_id.hex(),
-            "state": type(row.state).__name__,
-            "opened": row.began,
-            "opener": "buyer" if case.opener == contract.buyer else "seller",
-            "buyer": contract.buyer.hex(),
-            "seller": contract.seller.hex(),
-            "amount_sat": contract.amount_sat,
-            "escrow_sat": contract.escrow_sat,
-            "deposit_buyer_sat": contract.dep_b,
-            "deposit_seller_sat": contract.dep_s,
-            "fee_sat": contract.fee_a,
-            "fiat_minor": contract.fiat_minor,
-            "currency": contract.currency,
-            "exponent": exponent(contract.currency),
-            "statement_buyer": case.words(contract.buyer),
-            "statement_seller": case.words(contract.seller),
-            "signed_twice": [
-                side
-                for side, trader in (("buyer", contract.buyer), ("seller", contract.seller))
-                if trader in signed_twice(case.papers)
-            ],
-            "note": row.note,
-            "next": advise_arbiter(row.state, case),
-        }
-        if case.view and case.view.funding_height:
-            plain |= {
-                "mtp": case.view.mtp,
-                "below_release_from_mtp": case.earliest_below_release(),
-            }
-        if isinstance(row.state, RuledCase):
-            plain["buyer_sat"] = row.state.buyer_sat
-            plain["seller_sat"] = row.state.seller_sat
-        return plain
+
+def case_json(exchange: Exchange, row: Row) -> dict[str, Any]:
+    """Return a case as its arbiter sees it."""
+    case: Case = exchange.trades.case(row)
+    contract = case.contract
+    sides = (("buyer", contract.buyer), ("seller", contract.seller))
+    plain: dict[str, Any] = {
+        "trade_id": row.trade_id.hex(),
+        "state": type(row.state).__name__,
+        "opened": row.began,
+        "opener": "buyer" if case.opener == contract.buyer else "seller",
+        "runner_up": bool(case.branch),
+        "buyer": contract.buyer.hex(),
+        "seller": contract.seller.hex(),
+        "amount_sat": contract.amount_sat,
+        "escrow_sat": contract.escrow_sat,
+        "deposit_buyer_sat": contract.dep_b,
+        "deposit_seller_sat": contract.dep_s,
+        "fee_sat": case.fee,
+        "fiat_minor": contract.fiat_minor,
+        "currency": contract.currency,
+        "exponent": exponent(contract.currency),
+        "statement_buyer": case.words(contract.buyer),
+        "statement_seller": case.words(contract.seller),
+        "files_buyer": len(shown_by(case, contract.buyer)),
+        "files_seller": len(shown_by(case, contract.seller)),
+        "signed_twice": [side for side, who in sides if who in signed_twice(case.papers)],
+        "note": row.note,
+        "lacking": list(lacking(row.state, case)),
+        "due": [{"what": d.name, "by_mtp": d.at_mtp} for d in of_case(row.state, case)],
+        "next": advise_arbiter(row.state, case),
+    }
+    if case.view and case.view.funding_height:
+        plain |= {"mtp": case.view.mtp, "below_release_from_mtp": earliest_below_release(case)}
+    if isinstance(row.state, RuledCase):
+        plain["buyer_sat"] = row.state.buyer_sat
+        plain["seller_sat"] = row.state.seller_sat
+    return plain
 
 
 def _record_json(record: ArbiterRecord) -> dict[str, Any]:

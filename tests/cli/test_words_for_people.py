@@ -13,7 +13,7 @@ from escrow.model import Broadcast, Funded, Paid
 from p2pnode.app.advice import advise
 from p2pnode.app.commands import frame
 from p2pnode.app.commands.offer import price
-from p2pnode.app.commands.trade import deadlines
+from p2pnode.app.commands.trade_view import deadlines
 from p2pnode.base.errors import InvalidRecord
 
 DAY = 86_400
@@ -32,6 +32,14 @@ def run(*argv: str) -> Result:
         ("trade", "cancel"),
         ("trade", "received", "--yes"),
         ("trade", "not-paid", "--yes"),
+        ("trade", "chat"),
+        ("trade", "ask", "--refund", "--yes"),
+        ("trade", "agree", "--yes"),
+        ("trade", "decline"),
+        ("dispute", "evidence"),
+        ("arbiter", "chat"),
+        ("arbiter", "evidence"),
+        ("arbiter", "recuse", "--reason", "x", "--yes"),
         ("dispute", "show"),
         ("dispute", "answer", "--statement", "x"),
         ("arbiter", "show"),
@@ -128,8 +136,10 @@ def facts(mtp: int, *, me: str = "b") -> Any:
         seller="s",
         take=SimpleNamespace(id=bytes.fromhex("18852da0" * 8)),
         contract=contract,
-        view=SimpleNamespace(mtp=mtp, funding_mtp=T0, funding_depth=1),
+        view=SimpleNamespace(mtp=mtp, funding_mtp=T0, funding_height=250, funding_depth=1),
         one=lambda who, kind: object() if kind.name == "ACK" else None,
+        peer="s" if me == "b" else "b",
+        asked=lambda asker: None,
     )
 
 

@@ -1,26 +1,27 @@
-"""`p2pnode arbiter`: volunteer, and judge the cases that the draw sends."""
+"""`p2pnode arbiter`: volunteer, and judge the cases that the draw sends.
+
+What is done with one case stands in arbiter_hearing.
+"""
 
 from typing import Any, Final
 
 import click
 
-from p2pnode.app.commands.frame import Session, coins, common, entry, hanging, hex_prefix
-from p2pnode.app.commands.trade import btc, fiat
-from p2pnode.base.errors import InvalidRecord
-from p2pnode.base.units import moment, parse_decimal
+from p2pnode.app.commands.arbiter_hearing import chat, decide, evidence, queue, recuse, show
+from p2pnode.app.commands.frame import Session, common, hanging
+from p2pnode.app.commands.trade_view import btc, fiat
 
 _CASES: Final = f"{'CASE':<10} {'STATE':<11} {'BY':<7} {'BTC':>12} {'FIAT':>16}"
-_TOLD: Final = {
-    "account_seller": "to pay to",
-    "account_buyer": "paid from",
-    "paid_note": "reference",
-}
 _KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'AT':>8}"
 
 
 @click.group()
 def arbiter() -> None:
     """Judge disputes as a volunteer."""
+
+
+for _command in (queue, show, decide, recuse, chat, evidence):
+    arbiter.add_command(_command)
 
 
 @arbiter.command()
@@ -116,78 +117,3 @@ def cases(session: Session) -> None:
         )
 
     session.emit_rows(session.client.get("/v1/cases"), _CASES, row, "no cases")
-
-
-@arbiter.command()
-@common
-@click.argument("case")
-def show(session: Session, case: str) -> None:
-    r"""Show one case with its statements.
-
-    Contract, draw and message chains were checked before it got here; --json adds the list
-    of the papers that each trader has shown.
-
-    \b
-    p2pnode arbiter show 7f3a91
-    """
-    _show(session, session.client.get(_path(case)))
-
-
-@arbiter.command()
-@common
-@click.argument("case")
-@click.option("--buyer", required=True, metavar="BTC", help="What the buyer gets of the escrow.")
-@click.option("--reason", required=True, help="Why; both traders read it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def decide(session: Session, case: str, buyer: str, reason: str, yes: bool) -> None:
-    r"""Rule on a case.
-
-    So much of the escrow to the buyer, your fee to you, the rest to the seller; either of
-    them can then take it to the chain. It is final.
-
-    \b
-    p2pnode arbiter decide 7f3a91 --buyer 0.0015 --reason "No payment was shown."
-    """
-    buyer_sat = parse_decimal("buyer", buyer, 8)
-    found = session.client.get(_path(case))
-    rest = found["escrow_sat"] - found["fee_sat"] - buyer_sat
-    if rest < 0:
-        raise InvalidRecord("buyer", f"there are {coins(rest + buyer_sat)} BTC to divide")
-    session.remark(
-        f"buyer {btc(buyer_sat)} BTC, seller {btc(rest)} BTC, you {btc(found['fee_sat'])} BTC;\n"
-        "the network fee comes off the larger share"
-    )
-    session.confirm("Sign this verdict? It is final.", yes)
-    answer = session.client.post(_path(case, "/decide"), buyer_sat=buyer_sat, reason=reason)
-    _show(session, answer)
-
-
-def _path(case: str, verb: str = "") -> str:
-    return f"/v1/cases/{hex_prefix('case', case)}{verb}"
-
-
-def _show(session: Session, c: dict[str, Any]) -> None:
-    deposits = f"buyer {coins(c['deposit_buyer_sat'])}, seller {coins(c['deposit_seller_sat'])} BTC"
-    lines = [
-        f"Case {c['trade_id'][:8]}   {c['state']}, opened by the {c['opener']}",
-        entry("trade", f"{btc(c['amount_sat'])} BTC for {fiat(c)}"),
-        entry("escrow", f"{btc(c['escrow_sat'])} BTC, your fee {coins(c['fee_sat'])} BTC"),
-        entry("deposits", deposits),
-        *(entry(head, c[name]) for name, head in _TOLD.items() if c.get(name)),
-        entry("buyer", c["statement_buyer"] or "(no statement yet)"),
-        entry("seller", c["statement_seller"] or "(no statement yet)"),
-    ]
-    if c["signed_twice"]:
-        both = " and the ".join(c["signed_twice"])
-        lines.append(entry("beware", f"the {both} signed two different messages of one number"))
-    if "buyer_sat" in c:
-        shares = f"buyer {btc(c['buyer_sat'])}, seller {btc(c['seller_sat'])}"
-        lines.append(entry("verdict", f"{shares}, you {btc(c['fee_sat'])} BTC"))
-    elif "below_release_from_mtp" in c and c["state"] in {"Noticed", "Hearing"}:
-        release = coins(c["amount_sat"] + c["deposit_buyer_sat"])
-        since = moment(c["below_release_from_mtp"])
-        lines.append(entry("chain", f"{moment(c['mtp'])} by its clock"))
-        lines.append(entry("ruling", f"under {release} BTC for the buyer not before {since}"))
-    if c["note"]:
-        lines.append(entry("note", c["note"]))
-    session.emit(c, *lines, entry("next", c["next"]))

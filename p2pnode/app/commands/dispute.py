@@ -1,9 +1,17 @@
 """`p2pnode dispute`: call the arbiter who was drawn, and answer him."""
 
+import base64
+from pathlib import Path
+from typing import Any, Final
+
 import click
 
-from p2pnode.app.commands.frame import Session, common, entry, hanging
-from p2pnode.app.commands.trade import deadlines, path
+from p2pnode.app.commands.frame import Session, common, entry, hanging, plain
+from p2pnode.app.commands.trade_view import deadlines, path
+from p2pnode.base.errors import InvalidRecord
+
+MAX_EVIDENCE: Final = 1 << 20  # bytes of one file
+_FILES: Final = f"{'FILE':<12} {'BYTES':>9}  {'':<26} NAME"
 
 
 @click.group()
@@ -15,8 +23,11 @@ def dispute() -> None:
 @common
 @click.argument("trade_id")
 @click.option("--statement", required=True, help="What happened, in your words.")
+@click.option(
+    "--runner-up", "runner_up", is_flag=True, help="The second one, once the first is out."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def open_(session: Session, trade_id: str, statement: str, yes: bool) -> None:
+def open_(session: Session, trade_id: str, statement: str, runner_up: bool, yes: bool) -> None:
     r"""Call the arbiter.
 
     He gets the contract, all messages of the trade and your statement, and with them the
@@ -27,7 +38,8 @@ def open_(session: Session, trade_id: str, statement: str, yes: bool) -> None:
     p2pnode dispute open 7f3a91 --statement "I paid on Monday. No answer."
     """
     session.confirm("Call the arbiter? It cannot be taken back.", yes)
-    answer = session.client.post(path(trade_id, "/dispute"), statement=statement)
+    body = {"statement": statement} | ({"runner_up": True} if runner_up else {})
+    answer = session.client.post(path(trade_id, "/dispute"), **body)
     done = f"dispute opened in {answer['trade_id'][:8]}"
     session.emit(answer, done, hanging("next: ", answer["next"]))
 
@@ -50,6 +62,50 @@ def answer(session: Session, trade_id: str, statement: str) -> None:
 @dispute.command()
 @common
 @click.argument("trade_id")
+@click.argument("file", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+def evidence(session: Session, trade_id: str, file: tuple[Path, ...]) -> None:
+    r"""Show the arbiter files; without FILE, list what you have shown.
+
+    PNG, JPEG, PDF or plain UTF-8 text, each at most 1 MiB, eight in a trade. They go to the
+    arbiter alone, encrypted, and cannot be taken back.
+
+    \b
+    p2pnode dispute evidence 7f3a91 statement.pdf screenshot.png
+    p2pnode dispute evidence 7f3a91
+    """
+    where = path(trade_id, "/evidence")
+    if not file:
+        session.emit_rows(session.client.get(where), _FILES, _file, "you have shown no file")
+        return
+    for name, data in [(one.name, _read(one)) for one in file]:
+        shown = session.client.post(where, name=name, data=base64.b64encode(data).decode())
+        parts = shown["file"]["parts"]
+        session.emit(shown["file"], f"{plain(shown['file']['name'])}: on its way in {parts} parts")
+
+
+def _read(file: Path) -> bytes:
+    """Return a file's bytes. Raises InvalidRecord naming the file and what would help."""
+    try:
+        if not file.is_file():
+            raise InvalidRecord("file", f"{file} is not a file")
+        with file.open("rb") as stream:
+            data = stream.read(MAX_EVIDENCE + 1)
+    except OSError as error:
+        raise InvalidRecord("file", f"{file}: {error.strerror}") from None
+    if not 0 < len(data) <= MAX_EVIDENCE:
+        how = "is over 1 MiB: make it smaller, or show a part of it" if data else "is empty"
+        raise InvalidRecord("file", f"{file} {how}")
+    return data
+
+
+def _file(f: dict[str, Any]) -> str:
+    state = f"{f['parts_delivered']} of {f['parts']} parts delivered"
+    return f"{f['file_hash'][:12]} {f['size']:>9,}  {state:<26} {plain(f['name'])}"
+
+
+@dispute.command()
+@common
+@click.argument("trade_id")
 def show(session: Session, trade_id: str) -> None:
     r"""Show how a dispute stands.
 
@@ -64,6 +120,8 @@ def show(session: Session, trade_id: str) -> None:
     lines += deadlines(found)
     if "verdict" in found:
         lines.append(entry("verdict", found["verdict"]["reason"]))
+    if found.get("recused"):
+        lines.append(entry("recused", found["recused"]))
     session.emit(found, *lines, entry("next", found["next"]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from p2pnode.app.commands.frame import Session, common, hex_prefix
-from p2pnode.app.commands.trade import path
+from p2pnode.app.commands.trade_view import path
 from p2pnode.base.errors import InvalidRecord, StorageFault
 
 

@@ -84,14 +84,25 @@ class Session:
         click.confirm(question, abort=True, err=True)
 
 
+def plain(text: str) -> str:
+    """Write out what a terminal would obey or hide: controls, direction marks, line breaks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def hanging(head: str, text: str) -> str:
     """Write `text` behind `head` within 80 columns; a command gets a line of its own."""
     room, lines = WIDTH - len(head), []
-    for line in text.split("\n"):
+    for line in map(plain, text.split("\n")):
         words, mark, command = line.partition("p2pnode ") if len(line) > room else (line, "", "")
         lines += textwrap.wrap(words, room, break_long_words=False, break_on_hyphens=False)
         lines += [mark + command] if mark else []
     return head + ("\n" + " " * len(head)).join(lines)
+
+
+def quoted(head: str, text: str) -> str:
+    """Write another person's words behind `head` within 80 columns; no command stands out."""
+    words = textwrap.wrap(plain(text), WIDTH - len(head), break_on_hyphens=False) or [""]
+    return head + ("\n" + " " * len(head)).join(words)
 
 
 def coins(amount_sat: int) -> str:

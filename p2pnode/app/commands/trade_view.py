@@ -1,0 +1,101 @@
+"""How a trade looks to its user: what the commands of `trade`, `dispute` and `arbiter` share."""
+
+from typing import Any, Final
+
+from p2pnode.app.commands.frame import Session, entry, hex_prefix
+from p2pnode.base.units import decimal, moment
+
+PLACES: Final = 8
+
+
+def btc(sat: int) -> str:
+    """Write satoshi as people read them."""
+    return decimal(sat, PLACES)
+
+
+def fiat(answer: dict[str, Any]) -> str:
+    """Write the counter-payment as people read it."""
+    return f"{decimal(answer['fiat_minor'], answer['exponent'])} {answer['currency']}"
+
+
+def path(trade_id: str, verb: str = "") -> str:
+    """Return the API's path of a trade. Raises InvalidRecord for what cannot be its id."""
+    return f"/v1/trades/{hex_prefix('trade_id', trade_id)}{verb}"
+
+
+def show_trade(session: Session, answer: dict[str, Any]) -> None:
+    """Show one trade: where it stands, what was said, what to do next and by when."""
+    short = answer["trade_id"][:8]
+    lines = [f"Trade {short}   {answer['state']}"]
+    if "amount_sat" in answer:
+        verb = "BUY" if answer["role"] == "buyer" else "SELL"
+        lines[0] = f"Trade {short}   {verb} {btc(answer['amount_sat'])} BTC for {fiat(answer)}"
+        lines.append(entry("state", answer["state"]))
+    if "escrow_address" in answer:
+        lines += _escrow(answer)
+    if "peer_account" in answer:
+        whose = "pay to" if answer["role"] == "buyer" else "paid from"
+        lines.append(entry(whose, answer["peer_account"]))
+    lines += deadlines(answer)
+    if "verdict" in answer:
+        verdict = answer["verdict"]
+        shares = f"buyer {btc(verdict['buyer_sat'])}, seller {btc(verdict['seller_sat'])} BTC"
+        lines += [entry("verdict", shares), entry("", verdict["reason"])]
+    if answer.get("payout_txid"):
+        lines.append(entry("payout", f"{answer['payout_confirmations']} of 6 confirmations"))
+        lines.append(entry("", answer["payout_txid"]))
+    lines += proposals(answer)
+    if answer.get("recused"):
+        lines.append(entry("recused", f"the arbiter will not judge this: {answer['recused']}"))
+    if answer.get("remark"):
+        lines.append(entry("your note", answer["remark"]))
+    if answer["note"]:
+        lines.append(entry("note", answer["note"]))
+    session.emit(answer, *lines, entry("next", answer["next"]))
+
+
+def _escrow(answer: dict[str, Any]) -> list[str]:
+    """Write where the bitcoin is, and who was drawn to judge."""
+    have, wanted = answer.get("confirmations", 0), answer["depth"]
+    depth = f"{have} of {wanted} confirmations" if have < wanted else f"{have} confirmations"
+    return [
+        entry("escrow", f"{btc(answer['escrow_sat'])} BTC, {depth}"),
+        entry("", answer["escrow_address"]),
+        entry("arbiter", f"{answer['arbiter'][:16]}… (drawn, verified here)"),
+    ]
+
+
+def proposals(answer: dict[str, Any]) -> list[str]:
+    """Write the proposals of another split that are open, withdrawn in flight or agreed."""
+    lines = []
+    for a in answer.get("asks", ()):
+        if a["standing"] == "free":
+            continue
+        whose = "you" if a["asker"] == answer["role"] else f"the {a['asker']}"
+        shares = f"buyer {btc(a['buyer_sat'])}, seller {btc(a['seller_sat'])} BTC"
+        lines.append(entry(a["standing"], f"{whose} proposed: {shares}"))
+        if a["note"]:
+            lines.append(entry("", a["note"]))
+    return lines
+
+
+def deadlines(answer: dict[str, Any]) -> list[str]:
+    """Write what falls due in a funded trade; the chain's clock decides, not ours."""
+    state, now = answer["state"], answer.get("mtp", 0)
+    if "pay_by_mtp" not in answer or state not in {"Funded", "Paid", "Disputed"}:
+        return []
+
+    def until(seconds: int) -> str:
+        return f"by {moment(seconds)}" + (": over" if now >= seconds else "")
+
+    lines = [entry("chain", f"{moment(now)} by its clock; the dates below go by it")]
+    if state == "Funded" and "peer_account" not in answer:
+        lines.append(entry("details", f"exchanged {until(answer['ack_by_mtp'])}"))
+    if state == "Funded":
+        lines.append(entry("payment", until(answer["pay_by_mtp"])))
+    for due in answer.get("due", ()):
+        if due["what"] in {"reply", "ruling"}:
+            lines.append(entry(due["what"], until(due["by_mtp"])))
+    since = moment(answer["ruling_below_release_from_mtp"])
+    lines.append(entry("", f"ruling less than all to the buyer: not before {since}"))
+    return lines
