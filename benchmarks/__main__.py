@@ -1,4 +1,4 @@
-"""`python -m benchmarks dht|attack|start`."""
+"""`python -m benchmarks dht|attack|start|trade`."""
 
 import sys
 
@@ -59,6 +59,22 @@ def attack(only: tuple[str, ...]) -> None:
 def start() -> None:
     """What `p2pnode --help` costs beside Python's own start."""
     from benchmarks import start as bench
+
+    sys.exit(bench.main())
+
+
+@main.command()
+def trade() -> None:
+    """A payout, the way from take to contract, the pure machines; half a minute.
+
+    \b
+    payout                  both signatures at both rates, checked and whole; <= 5 x the
+                            operations of libsecp256k1 inside
+    take_contract_rtt100    from take to both CONTRACTs; <= 1.3 x its messages' round trips
+    take_contract_rtt0      the same without a delay
+    machine_trades          whole trades a second through the pure machines, on one core
+    """
+    from benchmarks import trade as bench
 
     sys.exit(bench.main())
 

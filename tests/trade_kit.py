@@ -21,6 +21,7 @@ from trade_node import Node
 from trade_post import NET, Frame, Hook, Post, connect
 
 from escrow import backend_second
+from escrow.contract import KINDS_ALLOWED
 from escrow.messages import Kind, Message
 from escrow.model import Broadcast, Closed, Funded, OpenDispute, Paid, Publish, SayPaid, State
 from escrow.payloads import Dispute, Statement
@@ -159,6 +160,7 @@ class Rig:
             "period_s": PERIOD_S,
             "dep_b_bp": 1000,
             "dep_s_bp": 1500,
+            "escrow_kinds": KINDS_ALLOWED,
         }
         terms = Terms(**(values | change))
         self[maker].desk.offers[terms.offer_hash] = terms

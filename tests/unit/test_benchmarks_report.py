@@ -4,11 +4,13 @@ import io
 import json
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import dht
+from benchmarks import dht, payouts, takes, trade
 from benchmarks.report import OURS, Report, percentile
+from escrow.messages import Kind
 
 FIELDS = ["bench", "row", "unit", "ours", "theirs", "better", "ratio", "bar", "ok", "missing"]
 
@@ -180,3 +182,57 @@ def test_what_a_peer_needs_and_cannot_have_is_the_reason():
     one = dht.Entry("x", ["/nowhere"], needs=(lambda: "node is not installed",))
     dht.measured(one)
     assert one.reason == "node is not installed"
+
+
+def trade_rows(monkeypatch, capsys, *, warm=2000.0, ms=(250.0, 240.0, 260.0), rate=60.0):
+    """What `python -m benchmarks trade` prints when it has measured this; and its status."""
+    found = payouts.Found(warm, 3000.0, 500.0, payouts.Counted(4, 13.5))
+    monkeypatch.setattr(payouts, "measured", lambda: found)
+    monkeypatch.setattr(takes, "take", lambda rtt_s, count: takes.Takes(ms, 2.0))
+    monkeypatch.setattr(trade, "trades_a_second", lambda count: rate)
+    status = trade.main()
+    return {
+        one["row"]: one for one in map(json.loads, capsys.readouterr().out.splitlines())
+    }, status
+
+
+def test_the_trade_has_all_rows_that_must_appear(monkeypatch, capsys):
+    rows, status = trade_rows(monkeypatch, capsys)
+    assert set(trade.MUST) <= set(rows)
+    assert status == 0
+    assert (rows["payout"]["ratio"], rows["payout"]["bar"]) == (4, 5)
+    assert rows["take_contract_rtt100"]["theirs"] == {"limit": 200}  # two round trips
+    assert rows["take_contract_rtt100"]["ratio"] == 1.25
+    assert rows["take_contract_rtt0"]["bar"] is None
+    assert rows["machine_trades"]["better"] == "higher"
+
+
+@pytest.mark.parametrize("slow", [{"warm": 2501.0}, {"ms": (270.0,)}, {"rate": 20.0}])
+def test_a_slow_trade_fails_the_run(monkeypatch, capsys, slow):
+    assert trade_rows(monkeypatch, capsys, **slow)[1] == 1
+
+
+def test_a_payout_s_floor_makes_the_very_signatures_and_verifies_as_often():
+    deal = payouts.Deal(1)
+    digests = deal.digests()
+    assert payouts.same_signatures(deal, digests)
+    checks = payouts.count_checks(deal)
+    assert checks == 8  # at either rate: two of our own, the other's before and after signing
+    verified = payouts.bare(deal, digests, checks)
+    assert verified - checks in (4, 6)  # by OP_CHECKMULTISIG at either rate: two, or three
+    found = payouts.measured(rounds=2)
+    assert 0 < found.floor < found.warm
+    assert found.inside.made == 4
+
+
+def message(sender, kind):
+    return SimpleNamespace(sender=sender, kind=kind)
+
+
+def test_the_round_trips_of_a_take_are_counted_from_its_messages():
+    said = [message(s, k) for s, k in zip("tmttmm", ["TAKE", "DRAW", "REVEAL", Kind.CONTRACT,
+            Kind.CONTRACT, "INPUTS"], strict=True)]  # fmt: skip
+    assert takes.one_ways(said) == 4
+    pages = [message(s, k) for s, k in zip("tmtmttm", ["TAKE", "DRAW", "GET", "PAGE", "REVEAL",
+             Kind.CONTRACT, Kind.CONTRACT], strict=True)]  # fmt: skip
+    assert takes.one_ways(pages) == 6
