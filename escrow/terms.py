@@ -81,6 +81,12 @@ class Terms(Fields):
     dep_s_bp: int = checked(lambda n, v: wire.within(n, v, 1000, 5000))
     escrow_kinds: tuple[str, ...] = checked(listing(len(KINDS_ALLOWED), _kind, low=1))
 
+    def kind(self, wanted: str = "") -> str:
+        """Return the escrow kind wanted, or the offer's best. Raises InvalidRecord."""
+        if wanted and wanted not in self.escrow_kinds:
+            raise InvalidRecord("escrow_kind", f"is none of {', '.join(self.escrow_kinds)}")
+        return wanted or max(self.escrow_kinds, key=KINDS_ALLOWED.index)
+
     def conditions(self, amount_sat: int) -> Conditions:
         """Return the contract's values for a trade of `amount_sat`."""
         return Conditions(

@@ -35,7 +35,7 @@ MAX_DEPOSIT_BP: Final = 5000
 DEFAULT_DEPOSIT_BP: Final = 1500
 MAX_SEQ: Final = 2**32 - 1
 MAX_LIST: Final = 16
-ESCROW_KINDS: Final = ("wsh-2of3",)
+ESCROW_KINDS: Final = ("wsh-2of3", "wsh-2of3-backup")
 
 
 class Side(IntEnum):
@@ -79,8 +79,9 @@ class Offer:
         wire.within("price", self.price, 1, MAX_PRICE)
         self._check_amounts()
         _known("methods", self.methods, lambda name: check_method("methods", name))
-        for name in ("dep_b_bp", "dep_s_bp"):
-            wire.within(name, getattr(self, name), MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
+        if type(self.dep_b_bp) is not int or self.dep_b_bp:  # 0: the buyer brings no coin
+            wire.within("dep_b_bp", self.dep_b_bp, MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
+        wire.within("dep_s_bp", self.dep_s_bp, MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
         _known("escrow_kinds", self.escrow_kinds, _check_escrow_kind)
         wire.text("terms", self.terms, MAX_TERMS)
         wire.within("expires_at", self.expires_at, 0, 2**40)

@@ -24,7 +24,7 @@ from orderbook.offer import (
     Side,
 )
 from orderbook.shelf import Shelf, best_first, has_prefix, single
-from orderbook.store_offers import OfferState, OfferStore, OwnOffer
+from orderbook.store_offers import Answers, OfferState, OfferStore, OwnOffer
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, Unreachable
 from p2pnode.base.identity import Identity
 from p2pnode.base.networks import Network
@@ -89,6 +89,7 @@ class Book:
         dep_b_bp: int = DEFAULT_DEPOSIT_BP,
         dep_s_bp: int = DEFAULT_DEPOSIT_BP,
         terms: str = "",
+        answers: Answers | None = None,
     ) -> OwnOffer:
         """Journal and publish an own offer; with no holder yet, `run` goes on trying.
 
@@ -120,6 +121,7 @@ class Book:
             account_id=account_id,
             created_at=now,
             signed_at=now,
+            answers=answers or Answers(),
         )
         self._store.save(own)
         self._fresh.add(offer.offer_id)
@@ -132,6 +134,18 @@ class Book:
             held = f" by trade {own.trade_id.hex()[:6]}" if own.trade_id else ""
             raise LocalFault(f"offer {offer_id.hex()[:6]} is {own.state}{held}", field="offer_id")
         return await self._publish(self._turn(own, OfferState.WITHDRAWN, None))
+
+    def answer(self, offer_id: bytes, answers: Answers) -> OwnOffer:
+        """Set how proposals for an own offer are answered; what is published stays as it is.
+
+        Raises NotFound, LocalFault for an offer that was taken back.
+        """
+        own = self.own(offer_id)
+        if own.state is OfferState.WITHDRAWN:
+            raise LocalFault(f"offer {offer_id.hex()[:6]} is withdrawn", field="offer_id")
+        changed = replace(own, answers=answers)
+        self._store.save(changed)
+        return changed
 
     def reserve(self, offer_id: bytes, trade_id: bytes) -> None:
         """Take an own offer out of the book for a trade, inside the caller's transaction.

@@ -11,9 +11,12 @@ from typing import Final
 
 from orderbook.offer import MAX_BYTES, Offer
 from p2pnode.base import wire
+from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
 from p2pnode.base.store import Database
 
+MAX_ANSWER_BP: Final = 5000
+OTHERWISE: Final = ("ask", "refuse")
 GRACE_S: Final = 3600  # a version is kept this long after it has expired
 _SCRIPTS: Final = (
     """
@@ -35,6 +38,11 @@ _SCRIPTS: Final = (
         expires_at INTEGER NOT NULL
     ) STRICT
     """,
+    """
+    ALTER TABLE offers_own ADD COLUMN accept_bp INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE offers_own ADD COLUMN counter_bp INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE offers_own ADD COLUMN otherwise TEXT NOT NULL DEFAULT 'ask'
+    """,
 )
 
 
@@ -44,6 +52,26 @@ class OfferState(StrEnum):
     ENABLED = "enabled"
     WITHDRAWN = "withdrawn"
     RESERVED = "reserved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """How its maker answers who proposes another price; kept here and never published.
+
+    Basis points to the maker's cost: sums within `accept_bp` of the price are agreed to,
+    those within `counter_bp` answered with the sum at `accept_bp`; for the rest he is asked,
+    or they are refused. Construction raises InvalidRecord.
+    """
+
+    accept_bp: int = 0
+    counter_bp: int = 0
+    otherwise: str = "ask"
+
+    def __post_init__(self) -> None:
+        for name in ("accept_bp", "counter_bp"):
+            wire.within(name, getattr(self, name), 0, MAX_ANSWER_BP)
+        if self.otherwise not in OTHERWISE:
+            raise InvalidRecord("otherwise", f"is none of {', '.join(OTHERWISE)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +90,7 @@ class OwnOffer:
     signed_at: int
     acked_seq: int = -1
     acked: int = 0
+    answers: Answers = Answers()
 
     @property
     def current(self) -> Offer:
@@ -96,15 +125,21 @@ class OfferStore:
             own.signed_at,
             own.acked_seq,
             own.acked,
+            own.answers.accept_bp,
+            own.answers.counter_bp,
+            own.answers.otherwise,
         )
         with self.database.transaction():
             self.database.run(
                 "INSERT INTO offers_own (body, state, account_id, trade_id, signed_at, acked_seq, "
-                "acked, offer_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "acked, accept_bp, counter_bp, otherwise, offer_id, created_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (offer_id) DO UPDATE SET body = excluded.body, "
                 "state = excluded.state, account_id = excluded.account_id, "
                 "trade_id = excluded.trade_id, signed_at = excluded.signed_at, "
-                "acked_seq = excluded.acked_seq, acked = excluded.acked",
+                "acked_seq = excluded.acked_seq, acked = excluded.acked, "
+                "accept_bp = excluded.accept_bp, counter_bp = excluded.counter_bp, "
+                "otherwise = excluded.otherwise",
                 *values,
                 own.offer.offer_id,
                 own.created_at,
@@ -155,6 +190,11 @@ class OfferStore:
             signed_at=row["signed_at"],
             acked_seq=row["acked_seq"],
             acked=row["acked"],
+            answers=Answers(
+                accept_bp=row["accept_bp"],
+                counter_bp=row["counter_bp"],
+                otherwise=row["otherwise"],
+            ),
         )
 
     def _offer(self, body: bytes) -> Offer:

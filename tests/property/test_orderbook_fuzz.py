@@ -35,7 +35,7 @@ def offers(draw: st.DrawFn) -> Offer:
         min_sat=low,
         max_sat=high,
         price=draw(st.integers(10**7, max(10**7, dearest))),
-        dep_b_bp=draw(st.integers(1000, 5000)),
+        dep_b_bp=draw(st.one_of(st.just(0), st.integers(1000, 5000))),
         dep_s_bp=draw(st.integers(1000, 5000)),
         terms=draw(TEXT),
         expires_at=draw(st.integers(NOW + 1, NOW + MAX_LIFE_S)),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -23,7 +24,8 @@ from orderbook_kit import (
 from orderbook.offer import LIFE_S, REFRESH_S, Side
 from orderbook.shelf import Shelf
 from orderbook.shell_book import MAX_OWN, TICK_S, Book
-from orderbook.store_offers import GRACE_S, OfferState
+from orderbook.store_offers import _SCRIPTS, GRACE_S, Answers, OfferState, OfferStore
+from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, Unreachable
 from p2pnode.base.identity import Identity
 from p2pnode.base.store import Database
@@ -419,3 +421,43 @@ def test_the_shelf_takes_nothing_from_another_market_nor_after_its_time() -> Non
     shelf.admit(raw, market="EUR", now=NOW)
     with pytest.raises(InvalidRecord, match="expires_at"):
         shelf.admit(raw, market="EUR", now=NOW + LIFE_S)
+
+
+async def test_answers_to_proposals_are_kept_and_never_published() -> None:
+    market, clock, database = Market(), FakeClock(), Database(None)
+    book = make_book(market, clock, database=database)
+    made = await book.create(**TERMS, answers=Answers(accept_bp=100))
+    assert made.answers == Answers(accept_bp=100, counter_bp=0, otherwise="ask")
+    published, seq = list(market.records), made.offer.seq
+    wanted = Answers(accept_bp=50, counter_bp=200, otherwise="refuse")
+    changed = book.answer(made.offer.offer_id, wanted)
+    assert (changed.answers, changed.offer.seq) == (wanted, seq)
+    assert market.records == published
+    again = make_book(market, clock, database=database, seed="later")
+    assert again.own(made.offer.offer_id).answers == wanted
+    await book.withdraw(made.offer.offer_id)
+    with pytest.raises(LocalFault, match="withdrawn"):
+        book.answer(made.offer.offer_id, Answers())
+
+
+@pytest.mark.parametrize(
+    "change", [{"accept_bp": -1}, {"accept_bp": 5001}, {"counter_bp": True}, {"otherwise": "yes"}]
+)
+def test_answers_are_bounded(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRecord) as caught:
+        Answers(**change)
+    assert caught.value.field in change
+
+
+def test_a_database_from_before_the_answers_gets_them() -> None:
+    database = Database(None)
+    database.migrate("offers", _SCRIPTS[:1])
+    old = offer(seq=3)
+    database.run(
+        "INSERT INTO offers_own VALUES (?, ?, 'enabled', ?, NULL, 1, 1, 3, 4)",
+        old.offer_id,
+        wire.pack(old.body()),
+        bytes(32),
+    )
+    (own,) = OfferStore(database, NET).all()
+    assert (own.offer, own.answers) == (old, Answers())

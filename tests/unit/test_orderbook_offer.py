@@ -62,7 +62,7 @@ def test_the_wire_form_is_the_documented_one() -> None:
         ["CUSTOM"],
         1500,
         1500,
-        ["wsh-2of3"],
+        ["wsh-2of3", "wsh-2of3-backup"],
         "no calls",
         NOW + 1500,
     ]
@@ -96,9 +96,10 @@ BAD = [
     ("max_sat", [0, -1, 1, MIN - 1, MAX_OFFER_SAT + 1, 2**64 - 1, b"1", "1", []]),
     ("price", [0, -1, 2**53, 2**64 - 1, 1, b"1", "61240.00"]),
     ("methods", [[], ["SEPA"], ["CUSTOM", "CUSTOM"], ["custom"], [b"CUSTOM"], "CUSTOM", [[]], 1]),
-    ("dep_b_bp", [0, -1, 999, 5001, 10_000, 2**64 - 1, b"", "15"]),
+    ("dep_b_bp", [-1, 1, 999, 5001, 10_000, 2**64 - 1, b"", "15", []]),
     ("dep_s_bp", [0, -1, 999, 5001, 10_000, 2**64 - 1, b"", "15"]),
     ("escrow_kinds", [[], ["tr-2of3"], ["wsh-2of3", "wsh-2of3"], ["wsh-2of3 "], [1], "wsh-2of3"]),
+    ("escrow_kinds", [["wsh-2of3-backup", "wsh-2of3"], ["wsh-2of3-backups"]]),
     ("terms", ["x" * 501, "\u00e9" * 251, "a\nb", "\x1b[2J", "\u202e", b"text", 1, []]),
     ("expires_at", [0, -1, NOW - 1, NOW, NOW + 1801, 2**40 + 1, 2**64 - 1, b"", "soon"]),
 ]
@@ -124,7 +125,10 @@ def test_each_bad_value_is_refused_by_the_name_of_its_field(name: str, value: An
         ("min_sat", 1_000_000),
         ("max_sat", MIN),
         ("max_sat", MAX_OFFER_SAT),
+        ("dep_b_bp", 0),
         ("dep_b_bp", 1000),
+        ("escrow_kinds", ["wsh-2of3"]),
+        ("escrow_kinds", ["wsh-2of3-backup"]),
         ("dep_s_bp", 5000),
         ("terms", ""),
         ("terms", "x" * 500),
@@ -277,6 +281,14 @@ def test_hash_changes_with_every_field_of_the_body() -> None:
 def test_deposits_meet_the_contracts_bounds(bp: int, amount: int, deposit: int) -> None:
     assert offer(dep_b_bp=bp, dep_s_bp=1500).deposits(amount)[0] == deposit
     assert -(-amount // 10) <= deposit <= amount // 2
+
+
+def test_a_buyer_may_owe_no_deposit_and_a_seller_may_not() -> None:
+    assert offer(dep_b_bp=0, dep_s_bp=1500).deposits(1_000_000) == (0, 150_000)
+    with pytest.raises(InvalidRecord, match="dep_s_bp"):
+        offer(dep_s_bp=0)
+    with pytest.raises(InvalidRecord, match="dep_b_bp"):
+        offer(dep_b_bp=False)
 
 
 def test_currencies_are_iso_4217_with_their_exponents() -> None:
