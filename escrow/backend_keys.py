@@ -4,6 +4,7 @@
     m/8383h/coin_h/1h/<the same nine chunks>                        his key of the backup branch
     m/8383h/coin_h/2h                                               the arbitration account
     m/8383h/coin_h/2h/<four words of the draw, not hardened>        the arbiter's key of a trade
+    m/8383h/coin_h/3h/<number>h                                     the key of a fidelity bond
 
 A path from the trade id cannot repeat after an old backup, as a counter would.
 Derivation is bdk's; nothing here prints a secret.
@@ -19,6 +20,7 @@ from escrow.keys import (
     ARBITRATION_ACCOUNT,
     BACKUP_ACCOUNT,
     ESCROW_ACCOUNT,
+    SIGHASH_ALL,
     arbiter_path,
     base58check,
     check_point,
@@ -30,6 +32,7 @@ from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault
 from p2pnode.base.networks import Network
 
+_BONDS: Final = 3  # beside the accounts of keys.py
 _XPUB_BYTES: Final = 78  # BIP 32: version, depth, parent, index, chain code, key
 
 
@@ -53,6 +56,11 @@ class TradeKey:
         """Return the BIP 340 signature of 32 bytes; the same one every time (aux is zero)."""
         digest = wire.exact("message", message, 32)
         return bytes(self._key.sign_schnorr(digest, aux_randomness=bytes(32)))
+
+    def sign_ecdsa(self, digest: bytes) -> bytes:
+        """Return the signature of a sighash: DER, low S, ALL; the same one every time (RFC 6979)."""
+        der = self._key.sign(wire.exact("digest", digest, 32), hasher=None)
+        return bytes(der) + bytes([SIGHASH_ALL])
 
     def wif(self) -> str:
         """Return the secret in wallet import format, for the signing library alone."""
@@ -107,6 +115,10 @@ class TradeKeys:
         xpub = text.partition("]")[2].partition("/")[0]
         data = from_base58check("xpub", xpub, _XPUB_BYTES)
         return check_point("xpub", data[45:]), data[13:45]
+
+    def bond_key(self, number: int) -> TradeKey:
+        """Return the key of one's fidelity bond of that number, from 0 on."""
+        return self._key([_BONDS, number])
 
     def arbiter_key(self, seed: bytes, outpoint: bytes) -> TradeKey:
         """Return the drawn arbiter's key of one trade; it never leaves this process."""

@@ -247,10 +247,12 @@ class BdkWallet:
         """
         return sign(self._current(), psbt, only)
 
-    async def send(self, address: str, sat: int, rate: int | None = None) -> bytes:
+    async def send(
+        self, address: str, sat: int, rate: int | None = None, *, most_bytes: int = 0
+    ) -> bytes:
         """Pay `sat` to `address` at `rate` sat/vB; returns the txid.
 
-        Raises InvalidRecord for the address, LocalFault without enough unlocked confirmed
+        `most_bytes`, if any, bounds the transaction without its witnesses. Raises InvalidRecord for the address, LocalFault without enough unlocked confirmed
         coins, for a fee out of proportion or when the network refuses, SecondOpinionDiffers,
         Unreachable when nobody knows whether it left: it is offered again.
         """
@@ -262,7 +264,14 @@ class BdkWallet:
         index = self._index.next(_CHANGE)
         change = self._keys.script(_CHANGE, index)
         raw = self._build(TxOut(sat, script), change, rate)
-        txid = parse_transaction("transaction", raw).txid
+        tx = parse_transaction("transaction", raw)
+        if most_bytes and len(tx.serialize(witness=False)) > most_bytes:
+            raise LocalFault(
+                f"the payment would gather {len(tx.inputs)} small coins, too many to be shown in "
+                "a record: send the amount to an address of your own first",
+                field="amount_sat",
+            )
+        txid = tx.txid
         with self._database.transaction():
             self._index.raise_to(_CHANGE, index + 1)
             self._payments.add(txid, raw)  # from here on its coins are spent, whatever happens
