@@ -104,7 +104,7 @@ def step(state: State, event: Event, facts: Facts) -> Step:
         case ((Aborted() | Closed() | Void()), LoseTrust()):
             return state, ()
         case _, LoseTrust(why):
-            return toxic.poisoned(why, facts), ()
+            return toxic.poisoned(state, why, facts), ()
         case _, Received():
             return _received(state, event, facts)
         case Releasing(b""), ReleaseSigned(payload) if facts.me == facts.seller:

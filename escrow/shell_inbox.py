@@ -26,6 +26,7 @@ from escrow.store_journal import ARBITER, Row
 from escrow.transcript import begins_afresh
 from p2pnode.base import wire
 from p2pnode.base.errors import (
+    InvalidRecord,
     NodeError,
     PeerFault,
     SecondOpinionDiffers,
@@ -35,6 +36,8 @@ from p2pnode.base.errors import (
 from p2pnode.base.transaction import Outpoint
 
 log: Final = logging.getLogger(__name__)
+
+_SIGNED: Final = frozenset({Kind.RECEIVED, Kind.SETTLE, Kind.FORWARD, Kind.VERDICT})
 
 APPLIED: Final = 0
 LATER: Final = 1
@@ -110,11 +113,12 @@ class Inbox:
             return  # it came twice, and was applied while we asked
         row = self._trades.row(message.trade)
         messages = self._world.journal.messages(row.trade_id)
-        check_place(message, messages)
         if row.role == ARBITER:
+            check_place(message, messages)
             self._cases.hear(message, payload, row)
             return
         row = self._seen(message, messages, row)
+        check_place(message, messages, gaps=isinstance(row.state, Toxic))
         facts = self._trades.facts(row).having(message)
         world = World(
             bench=self._trades.bench(row),
@@ -125,7 +129,13 @@ class Inbox:
             is_busy=lambda point: self._busy(row, point),
             check_account=self._world.desk.check,
         )
-        examined: Examined = examine(message, payload, facts, world)
+        try:
+            examined = examine(message, payload, facts, world)
+        except (InvalidRecord, PeerFault) as error:
+            if not isinstance(row.state, Toxic) or message.kind in _SIGNED:
+                raise
+            log.info("kept, though it names what is lost: %s", error)
+            examined = Examined()
         if spent:  # a DRAW that is right in all else; once we have ended, this does nothing
             self._trades.advance(row.trade_id, Cancel(f"draw_no: {spent}"))
             raise PeerFault(f"draw_no: {spent}")
@@ -148,12 +158,17 @@ class Inbox:
         return self._trades.row(row.trade_id)
 
 
-def check_place(message: Message, messages: tuple[Message, ...]) -> None:
-    """Check the place in the sender's chain. Raises NotYet for a gap, PeerFault else."""
+def check_place(message: Message, messages: tuple[Message, ...], *, gaps: bool = False) -> None:
+    """Check the place in the sender's chain. Raises NotYet for a gap, PeerFault else.
+
+    `gaps`: we have lost data, and with them messages that the sender knows to be delivered.
+    """
     theirs = [m for m in messages if m.sender == message.sender]
     expected = theirs[-1].seq + 1 if theirs else 0
     if begins_afresh(message) and message.seq >= expected:
         return  # its sender has lost his place
+    if message.seq > expected and gaps:
+        return
     if message.seq > expected:
         raise NotYet(f"seq: {message.seq} came before {expected}")
     if message.seq < expected:

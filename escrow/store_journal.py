@@ -92,7 +92,7 @@ _SCRIPTS: Final = (
 _STATES: Final = {
     kind.__name__: kind
     for kind in vars(model).values()
-    if isinstance(kind, type) and issubclass(kind, State) and kind is not State
+    if isinstance(kind, type) and issubclass(kind, State) and kind not in (State, model.Payable)
 }
 
 

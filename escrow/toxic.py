@@ -20,10 +20,12 @@ from escrow.model import (
     AnswerAsk,
     AskSplit,
     Cancel,
+    Drawing,
     Event,
     LoseTrust,
     MakeStatement,
     OpenDispute,
+    Payable,
     Received,
     ReleaseSigned,
     SayChat,
@@ -33,6 +35,8 @@ from escrow.model import (
     Send,
     SettleSigned,
     ShowEvidence,
+    State,
+    Taking,
     Toxic,
     VerdictCompleted,
     WithdrawAsk,
@@ -48,10 +52,17 @@ REFUSED: Final = (
 )
 
 
-def poisoned(why: str, facts: Facts) -> Toxic:
-    """Return the state of a trade of which data is lost; its chains of messages begin afresh."""
+def poisoned(state: State, why: str, facts: Facts) -> State:
+    """Return the state of a trade of which data is lost; its chains of messages begin afresh.
+
+    A payout that is completed stays: nothing that was lost could take it back.
+    """
+    if isinstance(state, (Taking, Drawing)):
+        return Aborted(why)  # no contract of ours, as far as we know: it ends by itself
     last = max((m.seq for m in facts.messages if m.sender == facts.me), default=0)
-    return Toxic(why=why, base=(last // FRESH_STEP + 1) * FRESH_STEP)
+    base = (last // FRESH_STEP + 1) * FRESH_STEP
+    held = (state.raw, state.raised, state.at) if isinstance(state, Payable) else (b"", b"", 0)
+    return Toxic(*held, why=why, base=base)
 
 
 def step(state: Toxic, event: Event, facts: Facts) -> Step:

@@ -14,12 +14,12 @@ from coincurve import PrivateKey
 
 from escrow.arbiters import ArbiterRecord
 from escrow.bond import Eyes
-from escrow.contract import KIND_2OF3, Contract
+from escrow.case import Case
+from escrow.contract import KIND_2OF3, KIND_BACKUP, Contract
 from escrow.draw import Drawn, Listed, commit, conclude, find_work, root
-from escrow.examine import World
+from escrow.examine_settling import World
 from escrow.facts import Facts, Own
 from escrow.funding import Funding
-from escrow.hearing import Case
 from escrow.keys import arbiter_path
 from escrow.messages import ZERO, Kind, Message
 from escrow.model import ChainView
@@ -27,7 +27,10 @@ from escrow.payloads import (
     Abort,
     Account,
     Ack,
+    Ask,
+    Chat,
     ContractSigned,
+    Cover,
     Declared,
     Dispute,
     Draw,
@@ -36,21 +39,33 @@ from escrow.payloads import (
     Inputs,
     Notice,
     NotPaid,
+    Ok,
     Page,
     Paid,
     Part,
     Payload,
     Received,
+    Recuse,
     Reveal,
+    Settle,
     Statement,
     Take,
     Verdict,
     Witness,
 )
-from escrow.payout import Split, build_payout, check_first_signature, release, verdict_split
+from escrow.payout import (
+    Branch,
+    Split,
+    build_payout,
+    check_first_signatures,
+    payout_rates,
+    release,
+    verdict_split,
+)
 from escrow.script import p2wpkh, witness_script
 from escrow.sighash import sighash
 from escrow.terms import Terms
+from escrow.transcript import shown_rulings
 from p2pnode.base.identity import Identity
 from p2pnode.base.networks import NETWORKS, Network
 from p2pnode.base.transaction import Outpoint, Transaction, TxIn, TxOut
@@ -135,6 +150,11 @@ def record(
     return made.signed(identity(name, network), lambda m: schnorr(account, m))
 
 
+def _arbiter(node_id: bytes) -> Identity:
+    found = (identity(f"arbiter {n}") for n in range(9))
+    return next(who for who in found if who.node_id == node_id)
+
+
 def listing(records: Iterable[ArbiterRecord]) -> Listed:
     return tuple(sorted((r.outpoint, r.id) for r in records))
 
@@ -152,10 +172,26 @@ def arbiter_secret(seed: bytes, outpoint: bytes) -> PrivateKey:
     return key
 
 
-def first_signature(key: PrivateKey, contract: Contract, outpoint: Outpoint, split: Split) -> bytes:
-    payout = build_payout(contract, outpoint, split)
-    digest = sighash(payout.tx, 0, [payout.prevout], witness_script(contract))
-    return bytes(key.sign(digest, hasher=None)) + b"\x01"
+def first_signatures(
+    key: PrivateKey,
+    contract: Contract,
+    outpoint: Outpoint,
+    split: Split,
+    branch: Branch = Branch.MAIN,
+) -> tuple[bytes, bytes]:
+    """A key's signatures on the payout of `split`, at both rates."""
+    low, raised = (
+        bytes(key.sign(_digest(contract, outpoint, split, rate, branch), hasher=None)) + b"\x01"
+        for rate in payout_rates(contract)
+    )
+    return low, raised
+
+
+def _digest(
+    contract: Contract, outpoint: Outpoint, split: Split, rate: int, branch: Branch
+) -> bytes:
+    payout = build_payout(contract, outpoint, split, rate, branch)
+    return sighash(payout.tx, 0, [payout.prevout], witness_script(contract))
 
 
 def coin(name: str, value: int, height: int) -> Declared:
@@ -172,14 +208,14 @@ def coin(name: str, value: int, height: int) -> Declared:
 
 
 @cache
-def _own(name: str, key: PrivateKey, listed: Listed) -> Own:
+def _own(name: str, key: PrivateKey, listed: Listed, backup: bytes) -> Own:
     disclosure = f"pay {name} at the bank".encode()
     return Own(
         nonce=h(f"nonce of {name}"),
         listed=listed,
         part=Part(
             escrow_key=key.public_key.format(),
-            backup_key=b"",
+            backup_key=backup,
             script=p2wpkh(b"\x02" + h(f"payout of {name}")),
             account_hash=hashlib.sha256(disclosure).digest(),
         ),
@@ -197,15 +233,31 @@ class Bench:
         return funding.tx.serialize()
 
     def check_first(
-        self, contract: Contract, outpoint: Outpoint, split: Split, signer: bytes, signature: bytes
+        self,
+        contract: Contract,
+        outpoint: Outpoint,
+        split: Split,
+        signer: bytes,
+        signatures: tuple[bytes, bytes],
+        branch: Branch = Branch.MAIN,
     ) -> None:
-        check_first_signature(contract, outpoint, split, None, signer, signature)
+        check_first_signatures(contract, outpoint, split, signer, signatures, branch)
 
     def complete(
-        self, contract: Contract, outpoint: Outpoint, split: Split, signer: bytes, signature: bytes
-    ) -> bytes:
-        self.check_first(contract, outpoint, split, signer, signature)
-        return build_payout(contract, outpoint, split).tx.serialize()
+        self,
+        contract: Contract,
+        outpoint: Outpoint,
+        split: Split,
+        signer: bytes,
+        signatures: tuple[bytes, bytes],
+        branch: Branch = Branch.MAIN,
+    ) -> tuple[bytes, bytes]:
+        self.check_first(contract, outpoint, split, signer, signatures, branch)
+        low, raised = (
+            build_payout(contract, outpoint, split, rate, branch).tx.serialize()
+            for rate in payout_rates(contract)
+        )
+        return low, raised
 
 
 class Play:
@@ -219,7 +271,9 @@ class Play:
         numbered: dict[int, ArbiterRecord] | None = None,
         chain: Eyes = EYES,
         anchor: int = ANCHOR,
+        kind: str = KIND_BACKUP,
     ) -> None:
+        self.kind = kind
         self.maker, self.taker = identity("maker"), identity("taker")
         self.maker_is_seller = maker_is_seller
         self.seller = self.maker if maker_is_seller else self.taker
@@ -241,9 +295,13 @@ class Play:
     def key(self, who: Identity) -> PrivateKey:
         return secret(f"escrow of {self.name(who)}")
 
+    def backup_key(self, who: Identity) -> PrivateKey:
+        return secret(f"backup of {self.name(who)}")
+
     def own(self, who: Identity) -> Own:
         name = self.name(who)
-        return _own(name, self.key(who), self.listed(who))
+        backup = self.backup_key(who).public_key.format() if self.kind == KIND_BACKUP else b""
+        return _own(name, self.key(who), self.listed(who), backup)
 
     @cached_property
     def terms(self) -> Terms:
@@ -260,19 +318,22 @@ class Play:
             period_s=3600,
             dep_b_bp=1500,
             dep_s_bp=2000,
+            escrow_kinds=(KIND_2OF3, KIND_BACKUP),
         )
 
     @property
     def arbiter(self) -> Identity:
-        return next(
-            identity(f"arbiter {n}")
-            for n in range(9)
-            if identity(f"arbiter {n}").node_id == self.contract.arbiter
-        )
+        return _arbiter(self.contract.arbiter)
 
     @property
-    def arbiter_key(self) -> PrivateKey:
-        return arbiter_secret(self.contract.seed, self.contract.bond_a)
+    def runner_up(self) -> Identity:
+        return _arbiter(self.contract.runner_up)
+
+    def judge_key(self, judge: Identity) -> PrivateKey:
+        """The escrow key of the arbiter, or the backup key of the runner-up."""
+        contract = self.contract
+        bond = contract.bond_a if judge.node_id == contract.arbiter else contract.bond_a2
+        return arbiter_secret(contract.seed, bond)
 
     # -- what follows
 
@@ -296,8 +357,10 @@ class Play:
     def outpoint(self) -> Outpoint:
         return self.facts(self.maker).outpoint
 
-    def signature(self, key: PrivateKey, split: Split) -> bytes:
-        return first_signature(key, self.contract, self.outpoint, split)
+    def signatures(
+        self, key: PrivateKey, split: Split, branch: Branch = Branch.MAIN
+    ) -> tuple[bytes, bytes]:
+        return first_signatures(key, self.contract, self.outpoint, split, branch)
 
     # -- what is known
 
@@ -319,15 +382,18 @@ class Play:
             view=view,
         )
 
-    def case(self, view: ChainView | None = None) -> Case:
-        """What the arbiter knows: every paper, and his own chains."""
-        me, traders = self.arbiter.node_id, {self.maker.node_id, self.taker.node_id}
+    def case(self, view: ChainView | None = None, judge: Identity | None = None) -> Case:
+        """What an arbiter knows: every paper, what was shown, and his own chains."""
+        me = (judge or self.arbiter).node_id
+        traders = {self.maker.node_id, self.taker.node_id}
+        messages = tuple(m for m in self.messages if me in (m.sender, m.recipient))
         return Case(
             network=NET,
             me=me,
             contract=self.contract,
-            messages=tuple(m for m in self.messages if me in (m.sender, m.recipient)),
+            messages=messages,
             papers=tuple(m for m in self.messages if {m.sender, m.recipient} == traders),
+            shown=shown_rulings(messages, self.contract),
             view=view,
         )
 
@@ -394,7 +460,7 @@ class Play:
             amount_sat=AMOUNT,
             fiat_minor=fiat_for(AMOUNT, self.terms.price),
             method="CUSTOM",
-            escrow_kind=KIND_2OF3,
+            escrow_kind=self.kind,
             anchor_h=self.anchor,
             anchor_hash=self.chain.block_hash(self.anchor) or ZERO,
             work=0,
@@ -445,17 +511,35 @@ class Play:
         return Ack(account_id=self.one(self.seller, Kind.ACCOUNT).id)
 
     def received(self) -> Received:
-        return Received(signature=self.signature(self.key(self.seller), release(self.contract)))
+        return Received(signatures=self.signatures(self.key(self.seller), release(self.contract)))
+
+    def ask(self, buyer_sat: int) -> Ask:
+        return Ask(buyer_sat=buyer_sat, seller_sat=self.contract.escrow_sat - buyer_sat, note="")
+
+    def last(self, sender: Identity, kind: Kind) -> Message:
+        return [m for m in self.messages if (m.sender, m.kind) == (sender.node_id, kind)][-1]
+
+    def settle(self, who: Identity, split: Split, ok_id: bytes = ZERO) -> Settle:
+        return Settle(ok_id=ok_id, signatures=self.signatures(self.key(who), split))
 
     def papers(self) -> tuple[bytes, ...]:
         traders = {self.maker.node_id, self.taker.node_id}
         return tuple(m.wire() for m in self.messages if {m.sender, m.recipient} == traders)
 
-    def dispute(self) -> Dispute:
+    def rulings(self, who: Identity) -> tuple[bytes, ...]:
+        """What the arbiter has ruled, as this trader heard it."""
+        return tuple(
+            m.wire()
+            for m in self.messages
+            if m.recipient == who.node_id and m.kind in {Kind.VERDICT, Kind.RECUSE}
+        )
+
+    def dispute(self, who: Identity | None = None) -> Dispute:
         return Dispute(
             contract=self.contract.wire(),
             messages=self.papers(),
             records=tuple(r.wire() for _, r in sorted(self.records.items())),
+            rulings=self.rulings(who) if who else (),
             statement="he does not answer",
         )
 
@@ -465,19 +549,21 @@ class Play:
         return Notice(dispute_id=dispute, opener=opener.node_id, statement=words)
 
     def statement(self) -> Statement:
-        return Statement(statement="it was otherwise", messages=self.papers())
+        return Statement(statement="it was otherwise", messages=self.papers(), rulings=())
 
-    def forward(self) -> Forward:
-        return Forward(message=self.one(self.seller, Kind.RECEIVED).wire())
+    def forward(self, *messages: Message) -> Forward:
+        found = messages or (self.one(self.seller, Kind.RECEIVED),)
+        return Forward(messages=tuple(m.wire() for m in found))
 
-    def verdict(self, buyer_sat: int) -> Verdict:
-        split = verdict_split(self.contract, buyer_sat)
-        signature = self.signature(self.arbiter_key, split)
+    def verdict(self, buyer_sat: int, judge: Identity | None = None) -> Verdict:
+        judge = judge or self.arbiter
+        branch = Branch.BACKUP if judge.node_id == self.contract.runner_up else Branch.MAIN
+        split = verdict_split(self.contract, buyer_sat, branch)
         return Verdict(
             buyer_sat=split.buyer_sat,
             seller_sat=split.seller_sat,
             arbiter_sat=split.arbiter_sat,
-            signature=signature,
+            signatures=self.signatures(self.judge_key(judge), split, branch),
             reason="the papers show it",
         )
 
@@ -528,12 +614,25 @@ class Play:
         self.say(self.buyer, self.ack())
         return self
 
-    def call_arbiter(self, opener: Identity) -> "Play":
+    def call_arbiter(self, opener: Identity, judge: Identity | None = None) -> "Play":
         """A dispute, acknowledged to both."""
-        arbiter = self.arbiter
-        self.say(opener, self.dispute(), arbiter.node_id)
+        arbiter = judge or self.arbiter
+        called = self.say(opener, self.dispute(opener), arbiter.node_id)
         for trader in (self.buyer, self.seller):
-            self.say(arbiter, self.notice(opener), trader.node_id)
+            notice = Notice(
+                dispute_id=called.id, opener=opener.node_id, statement="he does not answer"
+            )
+            self.say(arbiter, notice, trader.node_id)
+        return self
+
+    def bind(self, asker: Identity, buyer_sat: int, upto: str = "COVER") -> "Play":
+        """ASK, OK and COVER of another split, up to the one named."""
+        other = self.taker if asker is self.maker else self.maker
+        ask = self.say(asker, self.ask(buyer_sat))
+        if upto != "ASK":
+            ok = self.say(other, Ok(ask_id=ask.id))
+            if upto != "OK":
+                self.say(asker, Cover(covered_id=ok.id))
         return self
 
 
@@ -541,4 +640,6 @@ WORDS: dict[Kind, Payload] = {
     Kind.ABORT: Abort(reason="no longer"),
     Kind.PAID: Paid(note="sent today"),
     Kind.NOT_PAID: NotPaid(note="the bank refuses"),
+    Kind.CHAT: Chat(text="are you there?"),
+    Kind.RECUSE: Recuse(reason="I know one of them"),
 }

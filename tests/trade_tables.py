@@ -21,25 +21,44 @@ from trade_facts import (
     record,
 )
 
-from escrow import hearing, model
+from escrow import hearing, model, rulings
+from escrow.case import Case
 from escrow.contract import ACK_S
 from escrow.duties import duties
 from escrow.examine import examine
 from escrow.facts import Facts
-from escrow.messages import Kind
+from escrow.messages import ZERO, Kind
 from escrow.model import ChainView, Event, Spend, State
-from escrow.payloads import Payload, Refuse
-from escrow.payout import Split, build_payout, release
+from escrow.payloads import (
+    Counter,
+    Cover,
+    Enquiry,
+    Evidence,
+    Ok,
+    Payload,
+    Propose,
+    Refuse,
+    Withdraw,
+)
+from escrow.payout import Split, build_payout, refund, release
+from escrow.script import p2wpkh
 from escrow.shell_trades import trader_step
 from p2pnode.base.errors import NodeError
 from p2pnode.base.identity import Identity
+from p2pnode.base.transaction import Outpoint, Transaction, TxIn, TxOut
 
 RAW = b"raw"
+RAISED = Transaction(
+    2, (TxIn(Outpoint(bytes(32), 0)),), (TxOut(1000, p2wpkh(b"\x02" + bytes(32))),), 0
+).serialize()
 DEEP = ChainView(TIP + 4, MTP + 3600, TIP + 2, MTP, RAW)
 PERIOD_END = MTP + ACK_S + 3600
 LATE = replace(DEEP, mtp=PERIOD_END + 96 * 3600)  # when less than RELEASE may be ruled
 SPLIT = (AMOUNT // 2, 1_697_000, 3_000)  # what the arbiter rules here
-ARBITERS_KINDS = {Kind.NOTICE, Kind.FORWARD, Kind.VERDICT}
+ARBITERS_KINDS = {Kind.NOTICE, Kind.FORWARD, Kind.VERDICT, Kind.RECUSE}
+RULED = {"buyer_sat": SPLIT[0], "seller_sat": SPLIT[1], "arbiter_sat": SPLIT[2]}
+HALF = 1_350_000  # of the escrow of 2,700,000 sat
+ASKED = {"buyer_sat": HALF, "seller_sat": HALF}
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,36 @@ def reference(maker_is_seller: int) -> Play:
     return play
 
 
+_NAMING: dict[Kind, Callable[[bytes], Payload]] = {
+    Kind.WITHDRAW: lambda named: Withdraw(ask_id=named),
+    Kind.OK: lambda named: Ok(ask_id=named),
+    Kind.COVER: lambda named: Cover(covered_id=named),
+}
+
+
+def fitting(kind: Kind, sender: Identity, play: Play) -> Payload:
+    """A payload that is true at this point of `play`, as far as its kind can be."""
+    peer = play.taker if sender is play.maker else play.maker
+    last = {m.kind: m for m in play.messages if m.sender == sender.node_id}
+    theirs = {m.kind: m for m in play.messages if m.sender == peer.node_id}
+    if kind is Kind.WITHDRAW and Kind.ASK in last:
+        return Withdraw(ask_id=last[Kind.ASK].id)
+    if kind is Kind.OK and Kind.ASK in theirs:
+        return Ok(ask_id=theirs[Kind.ASK].id)
+    if kind is Kind.REFUSE and Kind.ASK in theirs:
+        return Refuse(refused_id=theirs[Kind.ASK].id, field="ask", value="no")
+    if kind is Kind.COVER and (named := theirs.get(Kind.OK) or theirs.get(Kind.WITHDRAW)):
+        return Cover(covered_id=named.id)
+    if kind is Kind.SETTLE and sender in (play.maker, play.taker):
+        ok = last.get(Kind.OK) or theirs.get(Kind.OK)
+        if len(play.messages) < 12:  # no funding yet
+            return words(kind, sender, play.maker_is_seller)
+        split = Split(HALF, HALF, 0) if ok else refund(play.contract)
+        if ok or sender is play.buyer:
+            return play.settle(sender, split, ok.id if ok else ZERO)
+    return words(kind, sender, play.maker_is_seller)
+
+
 def words(kind: Kind, sender: Identity, maker_is_seller: int) -> Payload:
     """A well-formed payload of that kind, the sender's own where there is one."""
     play = reference(maker_is_seller)
@@ -88,9 +137,21 @@ def words(kind: Kind, sender: Identity, maker_is_seller: int) -> Payload:
         Kind.STATEMENT: play.statement,
         Kind.FORWARD: play.forward,
         Kind.VERDICT: lambda: play.verdict(AMOUNT // 2),
+        Kind.ASK: lambda: play.ask(HALF),
+        Kind.SETTLE: lambda: play.settle(sender, refund(play.contract)),
+        Kind.ENQUIRY: lambda: Enquiry(dispute_id=bytes(32)),
+        Kind.EVIDENCE: lambda: Evidence(
+            file_hash=bytes(32), name="slip.png", size=1, part=0, data=b"x"
+        ),
+        Kind.PROPOSE: lambda: Propose(
+            offer_hash=bytes(32), amount_sat=AMOUNT, fiat_minor=1, method="CUSTOM"
+        ),
+        Kind.COUNTER: lambda: Counter(propose_id=bytes(32), fiat_minor=1, expires_at=NOW),
     }
     if kind is Kind.REFUSE:
         return Refuse(refused_id=play.messages[0].id, field="rate", value="2")
+    if kind in _NAMING:
+        return _NAMING[kind](bytes(32))
     if kind in WORDS:
         return WORDS[kind]
     if kind in both:
@@ -131,11 +192,14 @@ def _say(*names: str) -> Callable[[Play, Identity], object]:
             who, kind = name.split()
             if kind == "DISPUTE":
                 play.say(people[who], play.dispute(), play.arbiter.node_id)
+            elif kind == "STATEMENT":
+                play.say(people[who], play.statement(), play.arbiter.node_id)
             elif kind == "NOTICE":
                 play.say(play.arbiter, play.notice(people[who]), me.node_id)
+            elif kind == "VERDICT":
+                play.say(play.arbiter, play.verdict(AMOUNT // 2), me.node_id)
             else:
-                payload = words(Kind[kind], people[who], play.maker_is_seller)
-                play.say(people[who], payload)
+                play.say(people[who], fitting(Kind[kind], people[who], play))
 
     return tell
 
@@ -186,8 +250,8 @@ POSITIONS = (
         _say("declare", "buyer WITNESS"),
         "buyer",
     ),
-    Position("Broadcast", model.Broadcast(RAW), _say("fund")),
-    Position("Broadcast again", model.Broadcast(RAW), _say("acknowledge")),
+    Position("Broadcast", model.Broadcast(RAW, MTP), _say("fund")),
+    Position("Broadcast again", model.Broadcast(RAW, MTP), _say("acknowledge")),
     Position("Funded, ACCOUNTs told", model.Funded(), _say("accounts"), view=DEEP),
     Position("Funded, ACK told", model.Funded(), _say("acknowledge"), view=DEEP),
     Position(
@@ -224,66 +288,152 @@ POSITIONS = (
     ),
     Position(
         "Releasing, completed",
-        model.Releasing(RAW),
+        model.Releasing(RAW, RAISED, 1),
         _say("acknowledge", "buyer PAID", "seller RECEIVED"),
         "buyer",
         view=DEEP,
     ),
     Position(
         "Disputed, NOTICE awaited",
-        model.Disputed(),
+        model.Disputed(MTP),
         _say("acknowledge", "me DISPUTE"),
         view=DEEP,
     ),
     Position(
         "Disputed, NOTICE in",
-        model.Disputed(),
+        model.Disputed(MTP),
         _say("acknowledge", "me DISPUTE", "me NOTICE"),
         view=DEEP,
     ),
     Position(
         "Disputed after PAID, NOTICE in",
-        model.Disputed(),
+        model.Disputed(MTP),
         _say("acknowledge", "buyer PAID", "me DISPUTE", "me NOTICE"),
         view=DEEP,
     ),
     Position(
         "Ruled, completed",
-        model.Ruled(*SPLIT, RAW),
+        model.Ruled(RAW, RAISED, 1, **RULED),
         _say("acknowledge", "me DISPUTE", "me NOTICE"),
         view=DEEP,
     ),
     Position(
         "Ruled, not ours to complete",
-        model.Ruled(*SPLIT),
+        model.Ruled(**RULED),
         _say("acknowledge", "me DISPUTE", "me NOTICE"),
         view=DEEP,
     ),
     Position(
         "Ruled when R4 allows it, unpaid",
-        model.Ruled(*SPLIT),
+        model.Ruled(**RULED),
         _say("acknowledge", "me DISPUTE", "me NOTICE"),
         view=LATE,
     ),
     Position(
         "Ruled when R4 allows it, paid",
-        model.Ruled(*SPLIT),
+        model.Ruled(**RULED),
         _say("acknowledge", "buyer PAID", "me DISPUTE", "me NOTICE"),
         view=LATE,
     ),
     Position(
         "Ruled when R4 allows it, released",
-        model.Ruled(*SPLIT),
+        model.Ruled(**RULED),
         _say("acknowledge", "buyer PAID", "seller RECEIVED", "me DISPUTE", "me NOTICE"),
         view=LATE,
     ),
     Position(
         "Ruled, accepted by its user",
-        model.Ruled(*SPLIT, b"", 1),
+        model.Ruled(**RULED, accepted=1),
         _say("acknowledge", "me DISPUTE", "me NOTICE"),
         view=DEEP,
     ),
-    Position("Closed", model.Closed(bytes(32), "released"), _say("acknowledge"), view=DEEP),
+    *(
+        Position(f"Funded, {name}", model.Funded(), _say("acknowledge", *said), view=DEEP)
+        for name, said in (
+            ("own ASK open", ("me ASK",)),
+            ("own ASK withdrawn", ("me ASK", "me WITHDRAW")),
+            ("own ASK freed", ("me ASK", "me WITHDRAW", "peer COVER")),
+            ("peer's ASK open", ("peer ASK",)),
+            ("peer's ASK withdrawn", ("peer ASK", "peer WITHDRAW", "me COVER")),
+            ("both ASKs open", ("me ASK", "peer ASK")),
+        )
+    ),
+    Position(
+        "Paid, peer's ASK open",
+        model.Paid(),
+        _say("acknowledge", "buyer PAID", "peer ASK"),
+        view=DEEP,
+    ),
+    Position(
+        "Broadcast, NOT_PAID told",
+        model.Broadcast(RAW, MTP),
+        _say("acknowledge", "buyer NOT_PAID"),
+        "buyer",
+    ),
+    Position(
+        "Agreed, as its asker",
+        model.Agreed(**ASKED),
+        _say("acknowledge", "me ASK", "peer OK", "me COVER"),
+        view=DEEP,
+    ),
+    Position(
+        "Agreed, as the one asked",
+        model.Agreed(**ASKED),
+        _say("acknowledge", "peer ASK", "me OK"),
+        view=DEEP,
+    ),
+    Position(
+        "Agreed, first signature sent",
+        model.Agreed(**ASKED),
+        _say("acknowledge", "me ASK", "peer OK", "me COVER", "me SETTLE"),
+        "buyer",
+        view=DEEP,
+    ),
+    Position(
+        "Agreed, completed",
+        model.Agreed(RAW, RAISED, 1, **ASKED),
+        _say("acknowledge", "me ASK", "peer OK", "me COVER", "peer SETTLE"),
+        "seller",
+        view=DEEP,
+    ),
+    Position(
+        "ArbiterLost",
+        model.ArbiterLost(MTP),
+        _say("acknowledge", "me DISPUTE", "me NOTICE"),
+        view=DEEP,
+    ),
+    Position(
+        "Ruled by the runner-up, not ours to complete",
+        model.Ruled(**RULED, backup=1),
+        _say("acknowledge", "me DISPUTE", "me NOTICE"),
+        view=DEEP,
+    ),
+    Position("Toxic", model.Toxic(why="lost", base=1000), _say("acknowledge"), view=DEEP),
+    Position(
+        "Toxic, conceding",
+        model.Toxic(why="lost", base=1000, conceding=1),
+        _say("acknowledge"),
+        view=DEEP,
+    ),
+    Position(
+        "Toxic, verdict in",
+        model.Toxic(why="lost", base=1000),
+        _say("acknowledge", "me DISPUTE", "me NOTICE", "me VERDICT"),
+        view=DEEP,
+    ),
+    Position(
+        "Toxic, verdict accepted",
+        model.Toxic(why="lost", base=1000, accepted=1),
+        _say("acknowledge", "me DISPUTE", "me NOTICE", "me VERDICT"),
+        view=DEEP,
+    ),
+    Position(
+        "Toxic, completed",
+        model.Toxic(RAW, RAISED, 1, why="lost", base=1000),
+        _say("acknowledge"),
+        view=DEEP,
+    ),
+    Position("Closed", model.Closed(bytes(32), "released", RAW), _say("acknowledge"), view=DEEP),
     Position("Aborted", model.Aborted("why"), _say("open")),
     Position("Void", model.Void(bytes(32)), _say("fund")),
 )
@@ -311,7 +461,10 @@ def chain_events(play: Play) -> dict[str, ChainView]:
     own = build_payout(play.contract, play.outpoint, release(play.contract)).tx
     other = replace(own, locktime=1)
     ruled = build_payout(play.contract, play.outpoint, Split(*SPLIT)).tx
+    undone = build_payout(play.contract, play.outpoint, refund(play.contract)).tx
     six, five = TIP + 5, TIP + 6  # heights, seen from TIP + 10
+    n = play.contract.n
+    overdue = PERIOD_END + play.contract.reply_s + play.contract.verdict_s
     far = replace(DEEP, tip=TIP + 10)
     return {
         "chain: nothing": ChainView(TIP, MTP),
@@ -325,6 +478,12 @@ def chain_events(play: Play) -> dict[str, ChainView]:
         "chain: RELEASE 5 deep": replace(far, spend=Spend(own.txid, five, own.serialize())),
         "chain: RELEASE 6 deep": replace(far, spend=Spend(own.txid, six, own.serialize())),
         "chain: other spend 6 deep": replace(far, spend=Spend(other.txid, six, other.serialize())),
+        "chain: REFUND 6 deep": replace(far, spend=Spend(undone.txid, six, undone.serialize())),
+        "chain: half of the timelock": replace(DEEP, tip=TIP + 2 + n // 2),
+        "chain: 1 block before the timelock's end": replace(DEEP, tip=TIP + 1 + n),
+        "chain: the timelock's end": replace(DEEP, tip=TIP + 2 + n),
+        "chain: 1 s before a verdict is overdue": replace(DEEP, mtp=overdue - 1),
+        "chain: a verdict is overdue": replace(DEEP, mtp=overdue),
         "chain: VERDICT 6 deep": replace(far, spend=Spend(ruled.txid, six, ruled.serialize())),
         "chain: conflict 5 deep": ChainView(TIP + 10, MTP, conflict=Spend(bytes(32), five, RAW)),
         "chain: conflict 6 deep": ChainView(TIP + 10, MTP, conflict=Spend(bytes(32), six, RAW)),
@@ -335,6 +494,7 @@ def user_events(maker_is_seller: int) -> dict[str, tuple[Event, dict[str, Any]]]
     """What our user says, by what the chain shows meanwhile."""
     play = reference(maker_is_seller)
     shallow = {"view": replace(DEEP, tip=DEEP.tip - 1)}
+    arbiter, second = play.contract.arbiter, play.contract.runner_up
     return {
         "SayPaid": (model.SayPaid("sent"), {}),
         "SayPaid at depth 2 of 3": (model.SayPaid("sent"), shallow),
@@ -346,8 +506,24 @@ def user_events(maker_is_seller: int) -> dict[str, tuple[Event, dict[str, Any]]]
         "SayNotPaid": (model.SayNotPaid("no"), {}),
         "SayReceived": (model.SayReceived(), {}),
         "SayReceived at depth 2 of 3": (model.SayReceived(), shallow),
-        "OpenDispute": (model.OpenDispute(play.dispute()), {}),
-        "MakeStatement": (model.MakeStatement(play.statement()), {}),
+        "OpenDispute": (model.OpenDispute(play.dispute(), arbiter), {}),
+        "OpenDispute to the runner-up": (model.OpenDispute(play.dispute(), second), {}),
+        "OpenDispute to the runner-up after the timelock": (
+            model.OpenDispute(play.dispute(), second),
+            {"view": replace(DEEP, tip=TIP + 2 + play.contract.n)},
+        ),
+        "MakeStatement": (model.MakeStatement(play.statement(), arbiter), {}),
+        "ShowEvidence": (model.ShowEvidence((words(Kind.EVIDENCE, play.maker, 1),)), {}),
+        "SayChat to the peer": (model.SayChat(b"", "hello"), {}),
+        "SayChat to the arbiter": (model.SayChat(arbiter, "hello"), {}),
+        "AskSplit half": (model.AskSplit(HALF, ""), {}),
+        "AskSplit REFUND": (model.AskSplit(refund(play.contract).buyer_sat, ""), {}),
+        "AskSplit RELEASE": (model.AskSplit(release(play.contract).buyer_sat, ""), {}),
+        "AskSplit 1 sat too much": (model.AskSplit(2 * HALF + 1, ""), {}),
+        "WithdrawAsk": (model.WithdrawAsk(), {}),
+        "AnswerAsk yes": (model.AnswerAsk(agree=True), {}),
+        "AnswerAsk no": (model.AnswerAsk(agree=False), {}),
+        "LoseTrust": (model.LoseTrust("the peer has seen more"), {}),
         "AcceptVerdict": (model.AcceptVerdict(), {}),
         "Cancel": (model.Cancel("no more"), {}),
     }
@@ -364,7 +540,8 @@ def own_events(play: Play, me: Identity) -> dict[str, tuple[Event, dict[str, Any
         "FundingSigned, final": (model.FundingSigned(witness, RAW), {}),
         "RespendReady": (model.RespendReady(RAW), {}),
         "ReleaseSigned": (model.ReleaseSigned(play.received()), {}),
-        "VerdictCompleted": (model.VerdictCompleted(RAW), {}),
+        "SettleSigned": (model.SettleSigned(play.settle(me, refund(play.contract))), {}),
+        "VerdictCompleted": (model.VerdictCompleted(RAW, RAW), {}),
     }
 
 
@@ -385,14 +562,17 @@ def trader_outcomes(position: Position, maker_is_seller: int, name: str) -> list
             heard = event
             if isinstance(heard, model.Received):
                 done = examine(heard.message, heard.payload, told_facts, play.world(me))
-                heard = replace(heard, final=done.final)
+                said = done.payload or heard.payload
+                heard = model.Received(heard.message, said, done.final, done.raised)
+            if isinstance(heard, model.SayChat) and not heard.to:
+                heard = model.SayChat(peer.node_id, heard.text)
             return trader_step(position.state, heard, told_facts, now)
 
         found.append(_outcome(position.state, label, step))
 
     for kind in Kind:
         sender = ref.arbiter if kind in ARBITERS_KINDS else peer
-        payload = words(kind, sender, maker_is_seller)
+        payload = fitting(kind, sender, play)
         message = play.next(sender, payload, me.node_id)
         told_facts = facts.having(message)
         if kind is Kind.PAGE:
@@ -411,12 +591,29 @@ def trader_duties(position: Position, maker_is_seller: int, name: str) -> str:
     """Return what the position asks its shell to do, at once and after ten minutes."""
     play, me = told(position, maker_is_seller, name), identity(name)
     facts = play.facts(me, position.view, lacks=position.lacks)
-    found = []
-    for label, now in (("", NOW), (" after 600 s", NOW + 600)):
-        text = ", ".join(type(d).__name__ for d in duties(position.state, facts, now))
+    found: dict[str, str] = {}
+    for label, now, view in _later(play, position):
+        todo = duties(position.state, replace(facts, view=view), now)
+        text = ", ".join(type(d).__name__ for d in todo)
         if text and text not in found:
-            found.append(text + label)
-    return "; ".join(found)
+            found[text] = label
+    return "; ".join(text + label for text, label in found.items())
+
+
+def _later(play: Play, position: Position) -> Iterator[tuple[str, int, ChainView | None]]:
+    """Clock and chain, at once and as time goes by without a payout."""
+    yield "", NOW, position.view
+    yield " after 600 s", NOW + 600, position.view
+    unconfirmed = ChainView(TIP, MTP + 24 * 3600, 0, 0, RAW)
+    yield " a day unconfirmed", NOW, unconfirmed
+    yield " three days unconfirmed", NOW, replace(unconfirmed, mtp=MTP + 72 * 3600)
+    if position.view is None or not play.contract.n:
+        return
+    low = build_payout(play.contract, play.outpoint, release(play.contract)).tx
+    waiting = replace(DEEP, spend=Spend(low.txid, 0, low.serialize()))
+    yield " while a spend waits 3 blocks", NOW, replace(waiting, tip=4)
+    yield " at half of the timelock", NOW, replace(DEEP, tip=TIP + 2 + play.contract.n // 2)
+    yield " at the timelock's end", NOW, replace(DEEP, tip=TIP + 2 + play.contract.n)
 
 
 # ------------------------------------------------------------------ the arbiter
@@ -429,6 +626,10 @@ class CasePosition:
     name: str
     state: State
     tell: Callable[[Play], object]
+    second: int = 0  # the runner-up's
+
+    def judge(self, play: Play) -> Identity:
+        return play.runner_up if self.second else play.arbiter
 
 
 def _case(*extra: str) -> Callable[[Play], object]:
@@ -440,11 +641,20 @@ def _case(*extra: str) -> Callable[[Play], object]:
             play.say(play.buyer, WORDS[Kind.PAID])
         if "released" in extra:
             play.say(play.seller, play.received())
-        play.call_arbiter(play.seller)
-        if "released" in extra:
-            play.say(play.arbiter, play.forward(), play.buyer.node_id)
+        if "refunded" in extra:
+            play.say(play.buyer, play.settle(play.buyer, refund(play.contract)))
+        if "agreed" in extra or "uncovered" in extra:
+            play.bind(play.buyer, HALF, "OK" if "uncovered" in extra else "COVER")
+        judge = play.runner_up if "second" in extra else play.arbiter
+        if "overruled" in extra:
+            play.call_arbiter(play.seller)
+            for trader in (play.buyer, play.seller):
+                play.say(play.arbiter, play.verdict(AMOUNT // 2), trader.node_id)
+        play.call_arbiter(play.seller, judge)
+        for send in rulings.forward(play.case(DEEP, judge)):
+            play.say(judge, send.payload, send.to)
         if "heard" in extra:
-            play.say(play.buyer, play.statement(), play.arbiter.node_id)
+            play.say(play.buyer, play.statement(), judge.node_id)
         if "ruled" in extra:
             for trader in (play.buyer, play.seller):
                 play.say(play.arbiter, play.verdict(AMOUNT // 2), trader.node_id)
@@ -457,6 +667,16 @@ CASES = (
     CasePosition("Hearing, paid", model.Hearing(MTP), _case("heard")),
     CasePosition("Hearing, NOT_PAID shown", model.Hearing(MTP), _case("not paid", "heard")),
     CasePosition("Hearing, release forwarded", model.Hearing(MTP), _case("released", "heard")),
+    CasePosition("Hearing, refund forwarded", model.Hearing(MTP), _case("not paid", "refunded")),
+    CasePosition("Hearing, agreement forwarded", model.Hearing(MTP), _case("agreed", "heard")),
+    CasePosition("Hearing, OK that nothing covers", model.Hearing(MTP), _case("uncovered")),
+    CasePosition("Noticed, runner-up", model.Noticed(MTP), _case("second"), 1),
+    CasePosition("Hearing, runner-up", model.Hearing(MTP), _case("second", "heard"), 1),
+    CasePosition(
+        "Hearing, runner-up shown a verdict", model.Hearing(MTP), _case("overruled", "second"), 1
+    ),
+    CasePosition("RecusedCase", model.RecusedCase("I know one of them"), _case("heard")),
+    CasePosition("ToxicCase", model.ToxicCase(MTP), _case("heard")),
     CasePosition("RuledCase", model.RuledCase(*SPLIT, "the papers show it"), _case("heard")),
     CasePosition(
         "RuledCase, VERDICT sent",
@@ -472,55 +692,75 @@ def case_outcomes(position: CasePosition) -> list[Outcome]:
     """Ask one position of the arbiter about every event."""
     play = Play()
     position.tell(play)
+    judge = position.judge(play)
     contract, ref = play.contract, reference(1)
     full = release(contract).buyer_sat
+    fee = contract.fee_a2 if position.second else contract.fee_a
     below_from = contract.period_end(MTP) + contract.reply_s
     found = []
 
-    def ask(label: str, event: Event, case: hearing.Case) -> None:
+    def ask(label: str, event: Event, case: Case) -> None:
         found.append(
             _outcome(position.state, label, lambda: hearing.step(position.state, event, case))
         )
 
     for kind in Kind:
         sender = play.buyer
-        payload = words(kind, sender, 1)
-        message = play.next(sender, payload, play.arbiter.node_id)
-        ask(kind.name, model.Received(message, payload), play.case(DEEP).having(message))
+        payload = fitting(kind, sender, play)
+        message = play.next(sender, payload, judge.node_id)
+        case = play.case(DEEP, judge).having(message)
+        ask(kind.name, model.Received(message, payload), case)
     views = chain_events(ref) | {
         "chain: 1 s before replies are due": replace(DEEP, mtp=MTP + contract.reply_s - 1),
         "chain: replies are due": replace(DEEP, mtp=MTP + contract.reply_s),
     }
     for label, view in views.items():
-        ask(label, view, play.case(view))
-    spent = replace(DEEP, spend=Spend(bytes(32), 0, RAW))
-    forwarded = TIP + hearing.UNUSED_BLOCKS
-    for label, sat, view in (
-        ("Decide RELEASE", full, DEEP),
-        ("Decide 1 sat less", full - 1, DEEP),
-        ("Decide 1 sat less, 1 s too early", full - 1, replace(DEEP, mtp=below_from - 1)),
-        ("Decide 1 sat less, in time", full - 1, replace(DEEP, mtp=below_from)),
-        ("Decide nothing, in time", 0, replace(DEEP, mtp=below_from)),
-        ("Decide -1", -1, DEEP),
-        ("Decide 1 sat too much", contract.escrow_sat - contract.fee_a + 1, DEEP),
-        ("Decide RELEASE less fee", full - contract.fee_a, DEEP),
-        (
-            "Decide RELEASE less fee, 143 blocks later",
-            full - contract.fee_a,
-            replace(DEEP, tip=forwarded - 1),
-        ),
-        (
-            "Decide RELEASE less fee, 144 blocks later",
-            full - contract.fee_a,
-            replace(DEEP, tip=forwarded),
-        ),
-        ("Decide RELEASE at depth 2 of 3", full, replace(DEEP, tip=DEEP.tip - 1)),
-        ("Decide RELEASE, escrow spent", full, spent),
-    ):
-        ask(label, model.Decide(sat, "why"), play.case(view))
-    ask("VerdictSigned", model.VerdictSigned(ref.verdict(AMOUNT // 2)), play.case(DEEP))
-    ask("Tick", model.Tick(), play.case(DEEP))
+        ask(label, view, play.case(view, judge))
+    for label, sat, view in _rulings(play, full, fee, below_from):
+        ask(label, model.Decide(sat, "why"), play.case(view, judge))
+    case = play.case(DEEP, judge)
+    ask("VerdictSigned", model.VerdictSigned(ref.verdict(AMOUNT // 2)), case)
+    ask("Recuse", model.Recuse("I know one of them"), case)
+    ask("SayChat to a trader", model.SayChat(play.buyer.node_id, "hello"), case)
+    ask("SayChat to a stranger", model.SayChat(bytes(32), "hello"), case)
+    ask("LoseTrust", model.LoseTrust("a trader shows a message of ours"), case)
+    ask("Tick", model.Tick(), case)
     return found
+
+
+def _rulings(
+    play: Play, full: int, fee: int, below_from: int
+) -> Iterator[tuple[str, int, ChainView]]:
+    """What may be tried to rule, and when."""
+    contract = play.contract
+    spent = replace(DEEP, spend=Spend(bytes(32), 0, RAW))
+    unlocked = DEEP.funding_height + contract.n
+    after = replace(DEEP, tip=unlocked, mtp=below_from)
+    forwarded = TIP + rulings.UNUSED_BLOCKS
+    yield "Decide RELEASE", full, DEEP
+    yield "Decide RELEASE at the latest block", full, replace(DEEP, tip=unlocked - rulings.LATEST)
+    yield "Decide RELEASE too late", full, replace(DEEP, tip=unlocked - rulings.LATEST + 1)
+    yield "Decide RELEASE after the timelock", full, after
+    yield "Decide 1 sat less", full - 1, DEEP
+    yield "Decide 1 sat less, 1 s too early", full - 1, replace(DEEP, mtp=below_from - 1)
+    yield "Decide 1 sat less, in time", full - 1, replace(DEEP, mtp=below_from)
+    yield "Decide 1 sat less, after the timelock", full - 1, after
+    yield "Decide nothing, in time", 0, replace(DEEP, mtp=below_from)
+    yield "Decide -1", -1, DEEP
+    yield "Decide 1 sat too much", contract.escrow_sat - fee + 1, DEEP
+    for name, sat in (
+        ("RELEASE less fee", full - fee),
+        ("REFUND, fee off the seller", refund(contract).buyer_sat),
+        ("half, fee off the buyer", HALF - fee),
+        ("half, fee off the seller", HALF),
+        ("the arbiter's verdict", AMOUNT // 2),
+    ):
+        yield f"Decide {name}", sat, DEEP
+        yield f"Decide {name}, 143 blocks later", sat, replace(DEEP, tip=forwarded - 1)
+        yield f"Decide {name}, 144 blocks later", sat, replace(DEEP, tip=forwarded)
+        yield f"Decide {name}, after the timelock", sat, after
+    yield "Decide RELEASE at depth 2 of 3", full, replace(DEEP, tip=DEEP.tip - 1)
+    yield "Decide RELEASE, escrow spent", full, spent
 
 
 # ------------------------------------------------------------------ as text
@@ -612,7 +852,8 @@ def arbiter_table() -> str:
     for position in CASES:
         play = Play()
         position.tell(play)
-        todo = ", ".join(type(d).__name__ for d in hearing.duties(position.state, play.case(DEEP)))
+        case = play.case(DEEP, position.judge(play))
+        todo = ", ".join(type(d).__name__ for d in hearing.duties(position.state, case))
         answers = {(o.text, o.event): ["arbiter"] for o in case_outcomes(position)}
         lines = grouped(answers, ["arbiter"])
         blocks.append(
