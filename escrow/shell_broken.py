@@ -52,6 +52,7 @@ class Draws:
 
     def __init__(self, world: Desktop, board: Board) -> None:
         self._world, self._board, self._kept = world, board, world.journal.broken
+        self.on_lost: Callable[[str], None] = lambda _why: None
 
     async def run(self) -> None:
         """Leap over numbers used before a restore; then publish for as long as we live."""
@@ -97,6 +98,7 @@ class Draws:
             log.warning("draw %d of ours was entered before: the count jumps", first)
             with self._world.journal.database.transaction():
                 self._kept.leap()
+            self.on_lost("the network holds a draw of ours that this node does not know")
 
     async def record(self, peer: bytes, stated: int = 0) -> DrawRecord:
         """Return what is entered of a peer below the number that he states.

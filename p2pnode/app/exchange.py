@@ -6,18 +6,24 @@ from typing import Any, Final
 
 import trio
 
-from escrow.model import Aborted, Cancel, Event
+from escrow.model import Aborted, Cancel, Event, LoseTrust
 from escrow.needs import Registry
 from escrow.payloads import MAX_NOTE
 from escrow.shell_arbiter import ArbiterService
+from escrow.shell_bargain import Bargains
+from escrow.shell_bond import Bonds
+from escrow.shell_broken import Board, Draws
 from escrow.shell_courier import Courier
 from escrow.shell_desktop import Desktop
 from escrow.shell_earnings import Earnings
 from escrow.shell_inbox import Inbox
 from escrow.shell_opening import Opening
+from escrow.shell_redeem import Redemption
+from escrow.shell_reminders import Reminders
 from escrow.shell_tender import Tender
 from escrow.shell_trades import ENDED, Trades
 from escrow.store_journal import ARBITER, TRADER
+from escrow.store_remarks import Remarks
 from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault
 from p2pnode.base.ports import Streams
@@ -38,24 +44,33 @@ class Exchange:
         registry: Registry,
         locate: Callable[[bytes], Awaitable[tuple[str, ...]]],
         database: Database,
+        board: Board,
     ) -> None:
         self.world = world
         self.trades = Trades(world)
-        self.opening = Opening(self.trades, registry)
+        self.draws = Draws(world, board)
+        self.bargains = Bargains(world)
+        self.opening = Opening(self.trades, registry, self.bargains, draws=self.draws)
         self.tender = Tender(self.trades, self.trades.stall)
-        self.arbiter = ArbiterService(world, registry, database)
+        self.bonds = Bonds(world, database)
+        self.redemption = Redemption(world, self.bonds)
+        self.arbiter = ArbiterService(world, registry, database, self.bonds)
         self.earnings = Earnings(self.trades)
+        self.remarks = Remarks(database)
+        self.reminders = Reminders(self.trades, self.remarks)
         self._courier = Courier(
             streams,
             world.network.protocol("trade"),
             world.journal,
-            Inbox(self.trades, self.opening),
+            Inbox(self.trades, self.opening, self.bargains),
             locate,
             self._refused,
         )
         self._nursery: trio.Nursery | None = None
         self.trades.on_outbox = self._courier.poke
+        self.bargains.on_outbox = self._courier.poke
         self.trades.on_begin = self._tend
+        self.draws.on_lost = self._lost_before
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled: every living trade has its tender."""
@@ -65,12 +80,15 @@ class Exchange:
                 await nursery.start(self._courier.run)
                 for role in (TRADER, ARBITER):
                     for row in self.world.journal.rows(role):
-                        if not isinstance(row.state, ENDED):
+                        if not self.trades.is_over(row):
                             self._tend(row.trade_id)
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._learn)
+                nursery.start_soon(self.bargains.run)
                 nursery.start_soon(self.arbiter.run)
+                nursery.start_soon(self.redemption.run)
                 nursery.start_soon(self.earnings.run)
+                nursery.start_soon(self.draws.run)
                 task_status.started()
                 await trio.sleep_forever()
             finally:
@@ -92,6 +110,7 @@ class Exchange:
 
     async def _follow(self) -> None:
         while True:
+            self.reminders.look()
             await self.world.chain.changed()
             self.trades.wake_all()
 
@@ -106,8 +125,29 @@ class Exchange:
 
     # -- what goes wrong by itself
 
+    def _lost_before(self, why: str) -> None:
+        """Our own signature proves it: every living trade and case may have lost something."""
+        log.warning("this node has lost data: %s", why)
+        with self.world.journal.database.transaction():
+            self.world.journal.mark_lost(self.world.chain.tip().height)
+        for role in (TRADER, ARBITER):
+            for row in self.world.journal.rows(role):
+                if not isinstance(row.state, ENDED):
+                    self.trades.advance(row.trade_id, LoseTrust(why))
+
+    def _lost_data(self, trade_id: bytes, peer: bytes) -> None:
+        """A peer knows another message of ours by that number: our journal is too old."""
+        row = self.world.journal.row(trade_id)
+        if row is None or row.role != TRADER:
+            self.trades.stall(trade_id, f"the peer {peer.hex()[:16]}… says that we have lost data")
+            return
+        why = f"the peer {peer.hex()[:16]}… has another message of ours by a number we use"
+        self.trades.advance(trade_id, LoseTrust(why))
+
     def _refused(self, trade_id: bytes, peer: bytes, message_id: bytes, why: str) -> None:
         """Tell the user that a peer refuses our messages; a refused TAKE ends there."""
+        if self.bargains.undelivered(trade_id, why):
+            return
         self.trades.stall(trade_id, f"the peer {peer.hex()[:16]}… refused: {why}")
         row = self.world.journal.row(trade_id)
         if message_id == trade_id and row is not None and not isinstance(row.state, Aborted):
