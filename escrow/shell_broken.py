@@ -6,7 +6,7 @@ holds up a trade for longer than two seconds, and a DHT that cannot be reached r
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import trio
