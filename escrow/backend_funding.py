@@ -60,13 +60,15 @@ def sign_funding(
     at = funding.escrow_outpoint
     if at.txid != funding.tx.txid or funding.tx.outputs[at.vout] != paid:
         raise InvalidRecord("funding", "does not pay this contract's escrow")
+    own = funding.own(side)
+    if not own:
+        return []  # a buyer without a deposit: no wallet is asked
     known = previous or {}
     points = (i.outpoint for i in funding.tx.inputs)
     parts = [
         PsbtInput(spent, known.get(point, b""))
         for point, spent in zip(points, funding.prevouts, strict=True)
     ]
-    own = funding.own(side)
     try:
         signed = read(wallet_sign(build(funding.tx, parts)), funding.tx)
         foreign = [i for i, found in enumerate(signed) if found and i not in own]

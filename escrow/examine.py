@@ -198,12 +198,13 @@ def _page(payload: Page, message: Message, facts: Facts) -> tuple[ArbiterRecord,
 def _inputs(payload: Inputs, facts: Facts, world: World) -> None:
     if above := [i.height for i in payload.inputs if i.height > world.tip_height]:
         raise NotYet(f"inputs: lie in block {max(above)}, which our chain has not reached")
-    check_inputs(
-        payload.inputs,
-        merkle_root=world.merkle_root,
-        tip_height=world.tip_height,
-        refused=lambda coin: world.is_ours(coin.script) or world.is_busy(coin.outpoint),
-    )
+    if payload.inputs or facts.peer == facts.seller or facts.contract.dep_b:
+        check_inputs(
+            payload.inputs,
+            merkle_root=world.merkle_root,
+            tip_height=world.tip_height,
+            refused=lambda coin: world.is_ours(coin.script) or world.is_busy(coin.outpoint),
+        )
     if world.is_ours(payload.change_script):
         raise InvalidRecord("change_script", "is of our own wallet")
     funding_of(facts.contract, facts.messages)  # bounds of the whole, once both are in

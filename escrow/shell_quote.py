@@ -1,5 +1,7 @@
 """Quotes as of now: our own fee estimate, and the arbiters who could be drawn at our tip."""
 
+from contextlib import suppress
+
 from escrow.anchor import Anchor
 from escrow.bargain import check_amount
 from escrow.contract import max_rate
@@ -10,6 +12,7 @@ from escrow.shell_opening import Opening
 from escrow.shell_trades import Trades
 from escrow.terms import Terms, deposit
 from p2pnode.base import wire
+from p2pnode.base.errors import Unreachable
 from p2pnode.base.units import MAX_FIAT_MINOR, fiat_for
 
 
@@ -43,7 +46,6 @@ class Quotes:
             deposit(bp, amount_sat) for bp in (terms.dep_b_bp, terms.dep_s_bp)
         )
         estimate = await self._opening.own_rate()
-        await self._opening.refresh()
         return quote(
             terms,
             amount_sat,
@@ -51,10 +53,16 @@ class Quotes:
             is_seller=bool(terms.maker_is_seller) == as_maker,
             escrow_kind=kind,
             rate=chosen_rate(world.network, estimate, max_rate(escrow)),
-            fees=self._fees(terms, amount_sat),
+            fees=await self._fees(terms, amount_sat),
         )
 
-    def _fees(self, terms: Terms, amount_sat: int) -> tuple[int, ...]:
+    async def _fees(self, terms: Terms, amount_sat: int) -> tuple[int, ...]:
+        with suppress(Unreachable):  # a quote stands without arbiters
+            if not self._known(terms, amount_sat):
+                await self._opening.refresh(force=True)
+        return self._known(terms, amount_sat)
+
+    def _known(self, terms: Terms, amount_sat: int) -> tuple[int, ...]:
         world = self._world
         height = world.chain.tip().height - ANCHOR_DEPTH
         if world.chain.block_hash(height) is None:
