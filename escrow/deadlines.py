@@ -15,6 +15,7 @@ from escrow.contract import ACK_S
 from escrow.facts import Facts
 from escrow.messages import Kind
 from escrow.model import Disputed, Funded, Hearing, Noticed, State
+from escrow.payloads import Statement
 
 HOURS: Final = (48, 24, 6)  # before a deadline at which its user is reminded, widest first
 FAR: Final = 1 << 62  # sorts behind every date
@@ -58,8 +59,10 @@ def of_trade(state: State, facts: Facts) -> tuple[Deadline, ...]:
 
 
 def has_replied(facts: Facts) -> bool:
-    """Tell whether our user has told an arbiter his side."""
-    return any(facts.one(facts.me, k) for k in (Kind.DISPUTE, Kind.STATEMENT))
+    """Tell whether our user has told an arbiter his side; papers that the node shows are none."""
+    said = facts.all(facts.me, Kind.STATEMENT)
+    words = any(Statement.from_wire(m.payload).statement for m in said)
+    return words or facts.one(facts.me, Kind.DISPUTE) is not None
 
 
 def of_case(state: State, case: Case) -> tuple[Deadline, ...]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from escrow.case import Case
 from escrow.confirm import FINAL_DEPTH
+from escrow.evidence import MAX_SHOWN
 from escrow.messages import Kind, Message
 from escrow.model import (
     ChainView,
@@ -41,7 +42,6 @@ from escrow.words import MAX_CHATS
 from p2pnode.base.errors import LocalFault, PeerFault
 
 MAX_HEARD: Final = 30  # disputes and statements of one trader that a case keeps
-MAX_SHOWN: Final = 128  # parts of files of one trader: 8 whole files
 
 Step = tuple[State, tuple[Send, ...]]
 

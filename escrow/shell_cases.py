@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from escrow import accord
+from escrow import accord, evidence
 from escrow.backend_bench import TradeBench
 from escrow.case import Case
 from escrow.errors import DataLost, NotYet
@@ -16,7 +16,7 @@ from escrow.examine import check_seen
 from escrow.hearing import open_case
 from escrow.messages import FRESH_STEP, ZERO, Kind, Message
 from escrow.model import LoseTrust, Received
-from escrow.payloads import Payload, Settle
+from escrow.payloads import Evidence, Payload, Settle
 from escrow.payloads import Received as Release
 from escrow.payout import Split, refund, release
 from escrow.shell_tender import look
@@ -104,6 +104,10 @@ class Cases:
             raise PeerFault("sender: is no party of this case")
         if message.kind not in _FROM_TRADERS:
             raise PeerFault(f"{message.kind.name} has no place in a case")
+        if isinstance(payload, Evidence):
+            evidence.check_part(
+                evidence.head(payload), evidence.heads(case.messages, message.sender)
+            )
         united, papers = case_papers((*case.messages, message))
         if united.wire() != contract.wire():
             raise InvalidRecord("contract", "is not this case's")

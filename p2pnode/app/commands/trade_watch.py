@@ -81,8 +81,8 @@ def _changed(
 
 
 def _line(when: str, answer: dict[str, Any]) -> str:
-    head = f"{when:<5} {answer['trade_id'][:8]} {answer['state']:<12} "
-    return hanging(head, answer["next"])
+    short = answer["trade_id"][:8]
+    return hanging(f"{when:<5} ", f"{short} {answer['state']}: {answer['next']}")
 
 
 def _told(client: Client, event: dict[str, Any], answer: dict[str, Any]) -> list[str]:
