@@ -84,9 +84,13 @@ def _settling(state: State, facts: Facts) -> str:
             return f"when the money is in your account: p2pnode trade received {short}"
         case Paid():
             return f"wait for the seller; if he is silent: {_open(short)}"
-        case Releasing(raw=raw):
-            if raw or facts.me == facts.buyer:
-                return "wait: the payout confirms"
+        case Releasing(raw=raw) if raw or facts.me == facts.buyer:
+            return "wait: the payout confirms"
+        case Releasing() if not facts.one(facts.me, Kind.RECEIVED):
+            return "wait: your release is being signed"
+        case Releasing():
+            if any(facts.called(a) for a in facts.arbiters):
+                return "wait: the arbiter hands your release to the buyer, whose node pays it out"
             return f"wait: the buyer's node publishes the payout; if it does not: {_open(short)}"
         case Agreed(raw=raw):
             done = "the payout confirms" if raw else "the agreed split is being signed"

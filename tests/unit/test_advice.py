@@ -1,0 +1,231 @@
+"""Advice over every position of the golden tables: never dumb, never wrong about what is allowed.
+
+A command that is named is one that the command line takes, and one that the machine does not
+refuse in this state; a docket's preview refuses exactly what the machine refuses.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from trade_facts import MTP, NOW, TIP, Play, identity
+from trade_tables import CASES, DEEP, POSITIONS, CasePosition, Position, told, trader_roles
+
+import cli
+from escrow import docket, hearing
+from escrow.case import Case
+from escrow.confirm import verdict_due
+from escrow.deadlines import FAR, of_case, of_trade, ruling_due
+from escrow.facts import Facts
+from escrow.model import (
+    AcceptVerdict,
+    AnswerAsk,
+    AskSplit,
+    Decide,
+    Disputed,
+    Event,
+    Hearing,
+    OpenDispute,
+    SayPaid,
+    SayReceived,
+    WithdrawAsk,
+)
+from escrow.payloads import Statement
+from escrow.payout import payout_rates
+from escrow.shell_trades import trader_step
+from p2pnode.app.advice import advise, advise_arbiter
+from p2pnode.base.errors import LocalFault
+from p2pnode.base.units import moment
+
+DAY = 86_400
+
+
+def places() -> list[Any]:
+    return list(_places())
+
+
+def _places() -> Iterator[Any]:
+    for position in POSITIONS:
+        for role, maker_is_seller, name in trader_roles():
+            if position.who and position.who not in role:
+                continue
+            yield pytest.param(position, maker_is_seller, name, id=f"{position.name}, {role}")
+
+
+def known(position: Position, maker_is_seller: int, name: str) -> Facts:
+    play = told(position, maker_is_seller, name)
+    return play.facts(identity(name), position.view, lacks=position.lacks)
+
+
+def command(text: str) -> list[str]:
+    """The words of the command that advice ends in, made whole, or nothing."""
+    found = re.search(r"p2pnode (.*)$", text)
+    filled = found[1].replace("…", "x").replace("BTC", "0.001").replace("FILE", "") if found else ""
+    return filled.split()
+
+
+def event_of(words: list[str], facts: Facts) -> Event | None:
+    """What a command makes the machine hear."""
+    match words[:2]:
+        case ["trade", "pay-sent"]:
+            return SayPaid("")
+        case ["trade", "received"]:
+            return SayReceived()
+        case ["trade", "agree"]:
+            return AnswerAsk(agree=True)
+        case ["trade", "ask"] if "--withdraw" in words:
+            return WithdrawAsk()
+        case ["trade", "ask"] if "--refund" in words:
+            return AskSplit(facts.contract.dep_b, "")
+        case ["trade", "ask"]:
+            return AskSplit(facts.contract.escrow_sat // 2, "")
+        case ["dispute", "open"]:
+            judge = facts.contract.arbiter
+            return OpenDispute(facts.dispute("x", judge), judge)
+        case ["dispute", "accept"]:
+            return AcceptVerdict()
+    return None
+
+
+@pytest.mark.parametrize(("position", "maker_is_seller", "name"), places())
+def test_every_position_has_advice_that_its_machine_allows(
+    position: Position, maker_is_seller: int, name: str
+) -> None:
+    facts = known(position, maker_is_seller, name)
+    text = advise(position.state, facts)
+    assert text != "wait"
+    assert "\n" not in text
+    assert len(text) < 400
+    words = command(text)
+    if not words:
+        return
+    yes = [] if words[:2] in (["dispute", "answer"], ["dispute", "evidence"]) else ["--yes"]
+    ran = CliRunner().invoke(cli.main, [*words, *yes, "--data-dir", "/nonexistent"])
+    assert ran.exit_code == 69, (words, ran.stderr)  # no daemon: its words were right
+    if event := event_of(words, facts):
+        trader_step(position.state, event, facts, NOW)  # raises what it refuses
+
+
+def test_the_positions_name_every_command_that_advice_can() -> None:
+    """A branch that no position reaches would go untested."""
+    named = set()
+    for position, maker_is_seller, name in (p.values for p in places()):
+        words = command(advise(position.state, known(position, maker_is_seller, name)))
+        named.add(" ".join(words[:2]))
+    play = Play().acknowledge()
+    play.call_arbiter(play.seller)
+    asked = command(advise(Disputed(MTP), play.facts(play.buyer, DEEP)))
+    named.add(" ".join(asked[:2]))
+    assert named >= {
+        "trade pay-sent",
+        "trade received",
+        "trade agree",
+        "trade ask",
+        "dispute open",
+        "dispute answer",
+        "dispute evidence",
+        "dispute accept",
+    }
+
+
+@pytest.mark.parametrize(("position", "maker_is_seller", "name"), places())
+def test_nobody_is_told_to_pay_against_the_machine(
+    position: Position, maker_is_seller: int, name: str
+) -> None:
+    facts = known(position, maker_is_seller, name)
+    if not advise(position.state, facts).startswith(("pay ", "answer: ")):
+        try:
+            trader_step(position.state, SayPaid(""), facts, NOW)
+        except LocalFault:
+            return
+        pytest.fail("the machine would let him pay, and he is not told to")
+
+
+# ------------------------------------------------------------------ dates
+
+
+def funded(**change: int) -> Facts:
+    play = Play().acknowledge()
+    return play.facts(play.buyer, replace(DEEP, **change))
+
+
+def test_who_is_called_is_told_to_answer_and_by_when() -> None:
+    play = Play().acknowledge()
+    play.call_arbiter(play.seller)
+    told_to = advise(Disputed(MTP), play.facts(play.buyer, DEEP))
+    due = moment(MTP + play.contract.reply_s)
+    assert told_to.startswith(f"do not pay; tell the arbiter your side by {due}: p2pnode dispute")
+    papers = Statement(statement="", messages=play.papers(), rulings=())  # by the node itself
+    play.say(play.buyer, papers, play.arbiter.node_id)
+    assert advise(Disputed(MTP), play.facts(play.buyer, DEEP)) == told_to
+    play.say(play.buyer, play.statement(), play.arbiter.node_id)
+    after = advise(Disputed(MTP), play.facts(play.buyer, DEEP))
+    ruling = verdict_due(play.contract, MTP, DEEP)
+    assert after.startswith(f"wait for the arbiter's verdict, due by {moment(ruling)}; do not pay")
+
+
+def test_a_funded_trade_is_due_by_the_periods_end() -> None:
+    facts = funded()
+    (position,) = (p for p in POSITIONS if p.name == "Funded, ACK told")
+    (due,) = of_trade(position.state, facts)
+    assert (due.name, due.at_mtp) == ("payment", facts.contract.period_end(MTP))
+    unseen = funded(funding_height=0)
+    assert of_trade(position.state, unseen) == ()
+
+
+# ------------------------------------------------------------------ the docket
+
+
+def heard(position: CasePosition, **change: Any) -> Case:
+    play = Play()
+    position.tell(play)
+    return play.case(replace(DEEP, **change), position.judge(play))
+
+
+@pytest.mark.parametrize("position", CASES, ids=lambda p: p.name)
+def test_every_case_has_advice_and_says_what_lacks(position: CasePosition) -> None:
+    case = heard(position)
+    text = advise_arbiter(position.state, case)
+    assert text != "wait"
+    if words := command(text):
+        ran = CliRunner().invoke(cli.main, [*words, "--yes", "--data-dir", "/nonexistent"])
+        assert ran.exit_code == 69, (words, ran.stderr)
+    lacks = docket.lacking(position.state, case)
+    assert all(len(one) < 200 for one in lacks)
+    due = ruling_due(position.state, case)
+    assert (due < FAR) == bool(of_case(position.state, case))
+
+
+@pytest.mark.parametrize("position", CASES, ids=lambda p: p.name)
+@pytest.mark.parametrize("later", [0, 30 * DAY])
+def test_a_preview_refuses_what_the_machine_refuses(position: CasePosition, later: int) -> None:
+    case = heard(position, mtp=DEEP.mtp + later, tip=TIP + (200 if later else 4))
+    contract = case.contract
+    most = contract.escrow_sat - case.fee
+    for buyer_sat in (0, contract.dep_b, contract.amount_sat + contract.dep_b - case.fee, most):
+        seen = docket.preview(position.state, case, buyer_sat)
+        refused = ""
+        try:
+            hearing.step(position.state, Decide(buyer_sat, "preview"), case)
+        except LocalFault as error:
+            refused = str(error)
+        assert seen.refused == refused
+        assert [rate for rate, _ in seen.payouts] == list(payout_rates(contract))
+        for _, payout in seen.payouts:
+            paid = (payout.buyer_sat_paid, payout.seller_sat_paid, payout.arbiter_sat_paid)
+            assert sum(paid) + payout.fee_sat == contract.escrow_sat
+            assert [o.value for o in payout.tx.outputs] == [value for value in paid if value]
+
+
+def test_a_case_without_the_others_words_lacks_them_and_time() -> None:
+    (position,) = (p for p in CASES if p.name == "Noticed")
+    lacks = docket.lacking(position.state, heard(position))
+    assert any(one.endswith("'s statement") for one in lacks)
+    assert any("not before" in one for one in lacks)
+    late = heard(position, mtp=DEEP.mtp + 60 * DAY)
+    assert not any("not before" in one for one in docket.lacking(Hearing(MTP), late))
+    shallow = heard(position, tip=TIP, funding_height=0)
+    assert "confirmations of the escrow" in docket.lacking(position.state, shallow)
