@@ -20,11 +20,22 @@ from trade_fakes import Board, Desk, Registry, SetClock, disclose
 from trade_node import Node
 from trade_post import NET, Frame, Hook, Post, connect
 
+from dht.shell_mailbox import Mailbox
 from escrow import backend_second
 from escrow.contract import KINDS_ALLOWED
 from escrow.messages import Kind, Message
-from escrow.model import Broadcast, Closed, Funded, OpenDispute, Paid, Publish, SayPaid, State
-from escrow.payloads import Dispute, Statement
+from escrow.model import (
+    Broadcast,
+    Closed,
+    Funded,
+    MakeStatement,
+    OpenDispute,
+    Paid,
+    Publish,
+    SayPaid,
+    State,
+)
+from escrow.payloads import Dispute
 from escrow.shell_inbox import read_reply
 from escrow.terms import Terms
 from p2pnode.app.sandbox.mempool import Sandbox
@@ -53,6 +64,7 @@ class Rig:
         self.server = ElectrumServer(self.box)
         self.clock = SetClock()
         self.post = Post()
+        self.mailbox: Callable[[Node], Mailbox] | None = None  # makes each node's, at each start
         self.records: list[bytes] = []
         self.board = Board()
         self.nodes: dict[str, Node] = {}
@@ -184,20 +196,25 @@ class Rig:
                 except Unreachable:
                     await trio.sleep(0.005)
 
-    async def dispute(self, name: str, trade_id: bytes, words: str = "no money came") -> None:
-        await self.act(name, trade_id, OpenDispute(self.papers(name, trade_id, words)))
+    async def dispute(
+        self, name: str, trade_id: bytes, words: str = "no money came", *, second: bool = False
+    ) -> None:
+        """Call the arbiter, or the runner-up."""
+        facts = self[name].facts(trade_id)
+        to = facts.contract.runner_up if second else facts.contract.arbiter
+        await self.act(name, trade_id, OpenDispute(facts.dispute(words, to), to))
+
+    async def answer(
+        self, name: str, trade_id: bytes, words: str = "not so", *, second: bool = False
+    ) -> None:
+        """Make a statement to the arbiter, or to the runner-up."""
+        facts = self[name].facts(trade_id)
+        to = facts.contract.runner_up if second else facts.contract.arbiter
+        await self.act(name, trade_id, MakeStatement(facts.statement(words, to), to))
 
     def papers(self, name: str, trade_id: bytes, words: str) -> Dispute:
         facts = self[name].facts(trade_id)
-        return facts.dispute(words)
-
-    def statement(self, name: str, trade_id: bytes, words: str) -> Statement:
-        return Statement(statement=words, messages=self.between(name, trade_id))
-
-    def between(self, name: str, trade_id: bytes) -> tuple[bytes, ...]:
-        facts = self[name].facts(trade_id)
-        traders = {facts.maker, facts.taker}
-        return tuple(m.wire() for m in facts.messages if {m.sender, m.recipient} == traders)
+        return facts.dispute(words, facts.contract.arbiter)
 
     async def published(self, trade_id: bytes) -> bytes:
         """Wait until the funding is in the mempool; returns its txid."""
@@ -246,6 +263,10 @@ class Rig:
     def arbiter(self, trade_id: bytes) -> str:
         """Name of the arbiter drawn."""
         return self.post.names[self["maker"].facts(trade_id).contract.arbiter]
+
+    def runner_up(self, trade_id: bytes) -> str:
+        """Name of the runner-up."""
+        return self.post.names[self["maker"].facts(trade_id).contract.runner_up]
 
     def untouched(self, *names: str) -> None:
         """Assert that nothing of these nodes is in any trade, and no transaction is under way."""
@@ -362,12 +383,13 @@ async def rig(
     sats: Sequence[int] = (3_000_000,),
     strangers: Sequence[str] = (),
     hook: Hook | None = None,
+    mailbox: Callable[[Node], Mailbox] | None = None,
 ) -> AsyncIterator[Rig]:
     """A running rig with funded traders and registered arbiters."""
     backend_second.warm()
     async with trio.open_nursery() as nursery:
         made = Rig(nursery)
-        made.post.hook = hook
+        made.post.hook, made.mailbox = hook, mailbox
         handler = _Lines(made.log)
         loggers = [logging.getLogger(name) for name in ("escrow", "p2pnode")]
         levels = [logger.level for logger in loggers]

@@ -139,7 +139,9 @@ async def test_a_payout_lost_in_a_reorg_is_given_back() -> None:
         assert not isinstance(r["taker"].state(trade_id), Closed)
         r.mine()
         await r.both(trade_id, Closed)
-        assert r["taker"].state(trade_id) == Closed(txid, "released")
+        state = r["taker"].state(trade_id)
+        assert isinstance(state, Closed)
+        assert (state.txid, state.outcome) == (txid, "released")
 
 
 async def test_a_coin_spent_behind_the_peers_back_costs_him_only_time() -> None:

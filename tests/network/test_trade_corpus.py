@@ -28,7 +28,6 @@ from escrow.model import (
     Decide,
     Disputed,
     Hearing,
-    MakeStatement,
     Releasing,
     Ruled,
     SayReceived,
@@ -69,8 +68,7 @@ async def ruled(r: Rig) -> None:
     await r.dispute("taker", trade_id)
     await r.both(trade_id, Disputed)
     arbiter = r.arbiter(trade_id)
-    words = r.statement("maker", trade_id, "I have nothing")
-    await r.act("maker", trade_id, MakeStatement(words))
+    await r.answer("maker", trade_id, "I have nothing")
     await r.until(arbiter, trade_id, Hearing)
     full = release(r["maker"].facts(trade_id).contract).buyer_sat
     await r.act(arbiter, trade_id, Decide(full, "the bank's paper shows it"))

@@ -20,7 +20,6 @@ from escrow.model import (
     Funded,
     Funding,
     Hearing,
-    MakeStatement,
     Paid,
     Releasing,
     Ruled,
@@ -83,8 +82,7 @@ async def _release(r: Rig, differ: Callable[[], None]) -> bytes:
 async def _ruling(r: Rig, differ: Callable[[], None], trade_id: bytes) -> None:
     await r.dispute("taker", trade_id)
     await r.both(trade_id, Disputed)
-    words = r.statement("maker", trade_id, "I have nothing")
-    await r.act("maker", trade_id, MakeStatement(words))
+    await r.answer("maker", trade_id, "I have nothing")
     arbiter = r.arbiter(trade_id)
     await r.until(arbiter, trade_id, Hearing)
     differ()
