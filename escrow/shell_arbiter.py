@@ -144,6 +144,8 @@ class ArbiterService:
         made = self._at(tip - FRESH_DEPTH, fee_base, fee_ppm, bond)
         if before and made.at_height <= before.at_height and made.id != before.id:
             # Two different records of one height would put the bond out (docs/draw.md).
+            if self._at(before.at_height, fee_base, fee_ppm, bond).id == before.id:
+                return before
             if before.at_height + 1 > tip - ANCHOR_DEPTH - YOUNGEST:
                 raise LocalFault("your record was changed too often: wait for a block")
             made = self._at(before.at_height + 1, fee_base, fee_ppm, bond)

@@ -41,7 +41,7 @@ _SCRIPTS: Final = (
     """
     CREATE TABLE bond (
         number INTEGER PRIMARY KEY, lock_time INTEGER NOT NULL, sat INTEGER NOT NULL,
-        began INTEGER NOT NULL, spend BLOB
+        began INTEGER NOT NULL, txid BLOB, spend BLOB
     ) STRICT
     """,
 )
@@ -59,6 +59,7 @@ class Held:
     lock_time: int
     sat: int
     key: bytes
+    txid: bytes = b""  # of the payment as it left
     coin: BondCoin | None = None
     raw: bytes = b""
     height: int = 0
@@ -114,7 +115,7 @@ class Bonds:
     async def look(self, row: Any) -> Held:
         """Return a row's bond as the chain shows it now. Raises Unreachable, PeerFault."""
         key = self._world.keys.bond_key(row["number"]).public
-        held = Held(row["number"], row["lock_time"], row["sat"], key)
+        held = Held(row["number"], row["lock_time"], row["sat"], key, row["txid"] or b"")
         coins: list[Held] = []
         spends = {i.outpoint: 0 for i in leaving.inputs} if (leaving := leaving_of(row)) else {}
         for seen in await self._world.chain.sightings(held.script):
@@ -163,6 +164,8 @@ class Bonds:
         """Return a bond's state at our own anchor now, and what that means for its owner."""
         network, tip = self._world.network, self._world.chain.tip()
         if held.coin is None:
+            if held.txid:
+                return "pending", "its payment waits for a block"
             return "unpaid", "its payment is on no chain that we see"
         if held.spent is not None:
             return ("redeemed", "") if held.spent else ("leaving", "its spend waits for a block")
@@ -239,13 +242,19 @@ class Bonds:
             number = self.begin(lock_time, sat)
             held = await self.one(number)
             try:
-                await self._world.purse.pay(held.script, sat, rate, MOST_BYTES)
+                txid = await self._world.purse.pay(held.script, sat, rate, MOST_BYTES)
             except Unreachable:
                 raise  # signed and journaled by the wallet: it may have left
             except NodeError:
                 self.drop(number)
                 raise
+            self.paid(number, txid)
         return await self.one(number)
+
+    def paid(self, number: int, txid: bytes) -> None:
+        """Keep what pays a bond: a server may show it late."""
+        with self.database.transaction():
+            self.database.run("UPDATE bond SET txid = ? WHERE number = ?", txid, number)
 
     def drop(self, number: int) -> None:
         """Forget a bond to which nothing was sent."""
@@ -260,7 +269,7 @@ class Bonds:
         number = row["last"] + 1 if row and row["n"] else 0
         with self.database.transaction():
             self.database.run(
-                "INSERT INTO bond VALUES (?, ?, ?, ?, NULL)",
+                "INSERT INTO bond VALUES (?, ?, ?, ?, NULL, NULL)",
                 number,
                 lock_time,
                 sat,

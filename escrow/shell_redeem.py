@@ -84,6 +84,7 @@ class Redemption:
                 raise
             with self._bonds.database.transaction():
                 self._keep(spend, final)
+                self._bonds.paid(number, final.txid)
                 self._tell(spend, final)
             await self._send(final)
         return await self._bonds.one(number)

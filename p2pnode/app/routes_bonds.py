@@ -110,6 +110,8 @@ class _Bonding:
             "address": self._address(held),
             "mtp": mtp,
         }
+        if held.txid:
+            plain["txid"] = display(held.txid)
         if held.coin is not None:
             plain |= {
                 "outpoint": str(held.coin.outpoint),

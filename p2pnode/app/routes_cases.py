@@ -3,6 +3,7 @@
 from typing import Any
 
 from escrow.arbiters import ArbiterRecord
+from escrow.bond import is_proven
 from escrow.case import Case
 from escrow.contract import MAX_RATE
 from escrow.deadlines import of_case
@@ -20,7 +21,8 @@ from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
 from p2pnode.app.routes_trades import pick_trade
 from p2pnode.base.errors import InvalidRecord, UsageFault
-from p2pnode.base.transaction import display
+from p2pnode.base.ports import Chain
+from p2pnode.base.transaction import Outpoint, display
 
 
 def routes(exchange: Exchange) -> list[Route]:
@@ -48,15 +50,20 @@ class _Judging:
         return await self.status(call)
 
     async def status(self, call: Call) -> dict[str, Any]:
-        seen, record = await self._exchange.earnings.seen(), self._exchange.arbiter.record()
+        seen, arbiter = await self._exchange.earnings.seen(), self._exchange.arbiter
         earned = {
             "earned_sat": sum(e.value for e in seen if e.height),
             "earned_pending_sat": sum(e.value for e in seen if not e.height),
         }
-        if record is None:
+        if not arbiter.registered():
             return {"registered": False} | earned
-        holders = self._exchange.arbiter.holders()
-        return {"registered": True, "holders": holders} | _record_json(record) | earned
+        told: dict[str, Any] = {"holders": arbiter.holders(), "paused": arbiter.paused()}
+        told["fee_base_sat"], told["fee_ppm"] = arbiter.fees()
+        record = arbiter.record()
+        if record is not None:
+            told |= _record_json(record, self._world.chain)
+        told["waiting"] = await self._exchange.bonds.waiting()
+        return {"registered": True} | told | earned
 
     async def withdraw(self, call: Call) -> dict[str, Any]:
         named = call.integer("rate", 0)
@@ -72,7 +79,8 @@ class _Judging:
 
     async def known(self, call: Call) -> list[dict[str, Any]]:
         await self._exchange.opening.refresh(force=True)
-        return [_record_json(r) for r in self._exchange.trades.records.values()]
+        chain = self._world.chain
+        return [_record_json(r, chain) for r in self._exchange.trades.records.values()]
 
     async def list(self, call: Call) -> list[dict[str, Any]]:
         rows = self._world.journal.rows(ARBITER)
@@ -153,12 +161,19 @@ def case_json(exchange: Exchange, row: Row) -> dict[str, Any]:
     return plain
 
 
-def _record_json(record: ArbiterRecord) -> dict[str, Any]:
+def _record_json(record: ArbiterRecord, chain: Chain) -> dict[str, Any]:
+    """Return a record; its weight is 0 where our chain does not show the bond."""
+    bond, weight = record.bond, 1
+    if bond is not None:
+        weight = bond.weight(chain.tip().mtp) if is_proven(bond, chain) else 0
     return {
         "node_id": record.node_id.hex(),
         "record_id": record.id.hex(),
         "fee_base_sat": record.fee_base,
         "fee_ppm": record.fee_ppm,
         "at_height": record.at_height,
-        "weight": record.weight,
+        "weight": weight,
+        "bond": str(Outpoint.from_wire("bond", bond.outpoint)) if bond else "",
+        "bond_sat": bond.value if bond else 0,
+        "lock_time": bond.lock_time if bond else 0,
     }

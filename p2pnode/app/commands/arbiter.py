@@ -7,17 +7,21 @@ from typing import Any, Final
 
 import click
 
+from p2pnode.app.commands.arbiter_bond import bond
 from p2pnode.app.commands.arbiter_hearing import chat, decide, evidence, queue, recuse, show
 from p2pnode.app.commands.frame import Session, common, hanging
 from p2pnode.app.commands.trade_view import btc, fiat
 
 _CASES: Final = f"{'CASE':<10} {'STATE':<11} {'BY':<7} {'BTC':>12} {'FIAT':>16}"
-_KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'AT':>8}"
+_KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'AT':>8} {'WEIGHT':>14}"
 
 
 @click.group()
 def arbiter() -> None:
     """Judge disputes as a volunteer."""
+
+
+arbiter.add_command(bond)
 
 
 for _command in (queue, show, decide, recuse, chat, evidence):
@@ -33,15 +37,51 @@ for _command in (queue, show, decide, recuse, chat, evidence):
 def register(session: Session, fee_base: int, fee_ppm: int) -> None:
     r"""Consent to be drawn as an arbiter.
 
-    Publishes your record and keeps it fresh while the node runs.
+    Publishes your record and keeps it fresh while the node runs. With a bond that is old enough
+    the record shows it, and is drawn by its weight; a public network asks for one.
 
     \b
     p2pnode arbiter register --fee-base 2000 --fee-ppm 2500
     """
     answer = session.client.post("/v1/arbiter", fee_base_sat=fee_base, fee_ppm=fee_ppm)
-    session.emit(answer, f"registered: {answer['holders']} nodes hold the record")
-    if not answer["holders"]:
+    if "at_height" not in answer:
+        session.emit(answer, "registered; your record is put once your bond is old enough")
+    else:
+        shown = "" if not answer["bond"] else f", weight {answer['weight']} by your bond"
+        session.emit(answer, f"registered: {answer['holders']} nodes hold the record{shown}")
+    if answer["waiting"]:
+        session.remark(answer["waiting"])
+    if "at_height" in answer and not answer["holders"]:
         session.remark("no node has taken it yet; the daemon goes on trying")
+
+
+@arbiter.command()
+@common
+def pause(session: Session) -> None:
+    r"""Stop putting your record: it ages out, and no draw takes you then.
+
+    Cases that you were called to stay yours.
+
+    
+    p2pnode arbiter pause
+    """
+    answer = session.client.post("/v1/arbiter/pause")
+    session.emit(answer, "paused: your record is put no more")
+    if "drawable_until_height" in answer:
+        last, now = answer["drawable_until_height"], answer["height"]
+        session.remark(f"the last one can be drawn until block {last}; the chain is at {now}")
+
+
+@arbiter.command()
+@common
+def resume(session: Session) -> None:
+    r"""Put your record again after a pause.
+
+    
+    p2pnode arbiter resume
+    """
+    answer = session.client.post("/v1/arbiter/resume")
+    session.emit(answer, f"resumed: {answer['holders']} nodes hold the record")
 
 
 @arbiter.command()
@@ -60,8 +100,16 @@ def status(session: Session) -> None:
         session.emit(answer, "not registered: p2pnode arbiter register", earned)
         return
     fees = f"{answer['fee_base_sat']} sat and {answer['fee_ppm']} ppm a verdict"
-    held = f"{answer['holders']} nodes hold it, named block {answer['at_height']}"
-    session.emit(answer, f"registered: {fees}", held, earned)
+    held = "no record is put yet"
+    if "at_height" in answer:
+        held = f"{answer['holders']} nodes hold it, named block {answer['at_height']}"
+        held += f", weight {answer['weight']}" + (" by a bond" if answer["bond"] else "")
+    lines = [f"registered: {fees}", held, earned]
+    if answer["paused"]:
+        lines.append("paused: p2pnode arbiter resume")
+    if answer["waiting"]:
+        lines.append(answer["waiting"])
+    session.emit(answer, *lines)
 
 
 @arbiter.command()
@@ -93,7 +141,10 @@ def list_(session: Session) -> None:
     """
 
     def row(a: dict[str, Any]) -> str:
-        return f"{a['node_id'][:16]}…  {a['fee_base_sat']:>8} {a['fee_ppm']:>8} {a['at_height']:>8}"
+        return (
+            f"{a['node_id'][:16]}…  {a['fee_base_sat']:>8} {a['fee_ppm']:>8} {a['at_height']:>8}"
+            f" {a['weight']:>14}"
+        )
 
     found = session.client.get("/v1/arbiters")
     session.emit_rows(found, _KNOWN, row, "no arbiters: nobody has registered")
