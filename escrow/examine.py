@@ -102,9 +102,10 @@ def examine(message: Message, payload: Payload, facts: Facts, world: World) -> E
     """
     check_sender(message, facts)
     check_once(message, facts)
-    after_notice = {Kind.VERDICT, Kind.FORWARD, Kind.RECUSE}
+    after_notice = {Kind.VERDICT, Kind.FORWARD, Kind.RECUSE, Kind.CHAT}
     noticed = facts.one(message.sender, Kind.NOTICE) or message.seq  # lost, with what we have lost
-    if message.kind in after_notice and not noticed:
+    judge = message.sender not in (facts.maker, facts.taker)
+    if judge and message.kind in after_notice and not noticed:
         raise PeerFault(f"{message.kind.name} before any NOTICE")
     match payload:
         case Draw():

@@ -12,6 +12,7 @@ from typing import Protocol
 from escrow import accord
 from escrow.arbiters import ArbiterRecord
 from escrow.contract import Contract
+from escrow.errors import NotYet
 from escrow.facts import Facts
 from escrow.funding import Funding, Owner
 from escrow.messages import ZERO, Kind, Message
@@ -32,6 +33,7 @@ from escrow.payloads import (
     decode,
 )
 from escrow.payout import Branch, Split, build_payout, check_split, payout_rates, refund, release
+from escrow.words import runner_up_from
 from p2pnode.base.errors import InvalidRecord, PeerFault
 from p2pnode.base.transaction import Outpoint
 
@@ -228,6 +230,11 @@ def _forwarded(payload: Forward, message: Message, facts: Facts, world: World) -
 
 
 def _notice(payload: Notice, message: Message, facts: Facts) -> None:
+    """The runner-up's NOTICE waits for the timelock's end: he alone could else freeze a trade."""
+    if message.sender == facts.contract.runner_up:
+        view = facts.view
+        if view is None or view.tip < runner_up_from(facts, view):
+            raise NotYet("NOTICE of the runner-up before the timelock's end")
     if payload.opener not in (facts.maker, facts.taker):
         raise InvalidRecord("opener", "is no party of this trade")
     if payload.opener == facts.me:

@@ -301,6 +301,8 @@ def _call(state: State, event: OpenDispute, facts: Facts) -> Step:
     match state:
         case Funded() | Paid():
             return Disputed(facts.view.mtp if facts.view else 0), send
+        case Disputed() if not facts.called(to):
+            return state, send  # a NOTICE of the runner-up's came first
         case Agreed(raw=b""):
             return state, send  # he who must sign, or complete, does not: R4 forwards it
         case Releasing(raw=b"") if facts.one(facts.me, Kind.RECEIVED):
