@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from escrow.bargain import Policy
 from escrow.funding import FundingInput
 from escrow.payloads import Declared
 from escrow.terms import Terms
@@ -26,6 +27,13 @@ class Purse(Protocol):
 
     async def change_script(self) -> bytes:
         """Return a script for change, of the wallet's change keychain, never given out before."""
+        ...
+
+    async def pay(self, script: bytes, sat: int, rate: int | None, most_bytes: int) -> bytes:
+        """Pay an output script by a transaction of so many bytes at most; returns its txid.
+
+        Raises what a payment raises; after Unreachable nobody knows whether it left.
+        """
         ...
 
     async def declared(self, outpoint: Outpoint) -> Declared:
@@ -68,6 +76,18 @@ class Desk(Protocol):
         """Return our own offer's terms while it is current and free, else None."""
         ...
 
+    def offer_id(self, offer_hash: bytes) -> bytes:
+        """Return which own offer a version is of; empty for none of ours."""
+        ...
+
+    def is_open(self, offer_id: bytes) -> bool:
+        """Tell whether our own offer can be taken now."""
+        ...
+
+    def policy(self, offer_id: bytes) -> Policy:
+        """Return how our own offer's maker answers proposals."""
+        ...
+
     def disclosure(self, offer_hash: bytes, salt: bytes) -> Disclosure:
         """Return the account that our offer names, under a fresh salt."""
         ...
@@ -82,6 +102,60 @@ class Desk(Protocol):
 
     def release(self, offer_hash: bytes, trade_id: bytes) -> None:
         """Put it back after a trade that came to nothing; inside the caller's transaction."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One direction of what two nodes say to each other in one trade, as a mailbox names it.
+
+    `since`, unix seconds, is when they may have begun: nothing older is looked for.
+    """
+
+    peer: bytes
+    trade_id: bytes
+    since: int = field(default=0, compare=False)
+
+
+class Letter(Protocol):
+    """What lay in a mailbox: `payload` as the peer of `line` had it put there."""
+
+    @property
+    def line(self) -> Line:
+        """From whom, of which trade."""
+        ...
+
+    @property
+    def payload(self) -> bytes:
+        """Return one trade message's bytes, unchecked."""
+        ...
+
+
+class Mailbox(Protocol):
+    """Letters to peers who are away. All but `collect` may be in the caller's transaction."""
+
+    def post(self, line: Line, number: int, payload: bytes, *, word: bool) -> None:
+        """Have a letter lie there until it is seen; again with the same payload is nothing.
+
+        With `word` the peer is told that there is such a line. Raises LocalFault when no
+        room is left for today, InvalidRecord for what can be no letter.
+        """
+        ...
+
+    def seen(self, line: Line, number: int) -> None:
+        """Take away our letters up to that number: the peer needs them no more."""
+        ...
+
+    def applied(self, letter: Letter) -> None:
+        """Take away a letter that was applied or refused."""
+        ...
+
+    async def collect(self, lines: Sequence[Line], *, words: bool) -> Sequence[Letter]:
+        """Return the letters of these lines, each line's by number; with `words` strangers' too."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Return how many entries wait to be seen, and how many deletions to be put."""
         ...
 
 

@@ -1,33 +1,38 @@
 """Delivery: every message of ours to every peer, in order, until he has applied it.
 
 One task a peer with something waiting. A peer that is away is tried again with growing
-pauses, and at once when he connects to us. Nothing is lost by a crash: the outbox is the
-journal. Replies: see `shell_inbox`.
+pauses, and at once when he connects to us; meanwhile what can lies in his mailbox (`away`,
+see `shell_mail`). Nothing is lost by a crash: the outbox is the journal. Replies: see
+`shell_inbox`.
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
 
 from escrow.messages import FRAME_LIMIT
-from escrow.shell_inbox import APPLIED, LATER, Inbox, read_reply
+from escrow.shell_inbox import APPLIED, LATER, USED, Inbox, read_reply
 from escrow.store_journal import Journal
-from p2pnode.base.errors import InvalidRecord, Unreachable
+from p2pnode.base.errors import InvalidRecord, NodeError, StorageFault, Unreachable
 from p2pnode.base.ports import Channel, Streams
 
 log: Final = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
+AWAY_PAUSE_S: Final = 120.0  # when all of it lies in his mailbox, after so many tries:
+PATIENT_TRIES: Final = 40  # ten minutes
 REPLY_S: Final = 60.0
 MAX_ASKED: Final = 16  # messages on their way to one peer
 MAX_INBOUND: Final = 4  # trade streams of one peer at a time
 
 Locate = Callable[[bytes], Awaitable[tuple[str, ...]]]
 Refused = Callable[[bytes, bytes, bytes, str], None]  # trade id, peer, message id, text
+Used = Callable[[bytes, bytes], None]  # trade id, peer; inside the transaction
+Away = Callable[[bytes], bool]  # the peer; returns whether all that waits is in his mailbox
 
 
 class _Visit:
@@ -40,7 +45,7 @@ class _Visit:
         self.held: set[bytes] = set()  # trades whose chain the peer did not take further
         self.news = trio.Event()  # something to send, or a reply
         self.progress = False
-        self.fault: Unreachable | InvalidRecord | None = None
+        self.fault: NodeError | None = None
 
 
 class Courier:
@@ -54,6 +59,8 @@ class Courier:
         inbox: Inbox,
         locate: Locate,
         refused: Refused,
+        used: Used,
+        away: Away | None = None,
     ) -> None:
         self._streams = streams
         self._protocol = protocol
@@ -61,6 +68,9 @@ class Courier:
         self._inbox = inbox
         self._locate = locate
         self._refused = refused
+        self._used = used
+        self._away = away or (lambda _peer: False)
+        self.tally: Counter[str] = Counter()
         self._wake: dict[bytes, trio.Event] = {}
         self._visits: dict[bytes, _Visit] = {}
         self._inbound: dict[bytes, int] = {}
@@ -112,21 +122,35 @@ class Courier:
 
     async def _carry(self, peer: bytes) -> None:
         """Deliver to one peer until nothing waits for him."""
-        pause = FIRST_PAUSE_S
+        pause, tries = FIRST_PAUSE_S, 0
         try:
             while self._journal.outbox(peer):
                 self._wake[peer] = woken = trio.Event()
+                longest, tries = LONGEST_PAUSE_S, tries + 1
                 try:
                     progress = await self._visit(peer)
-                except (Unreachable, InvalidRecord) as error:
+                except NodeError as error:
                     log.info("cannot deliver to %s: %s", peer.hex()[:16], error)
                     progress = False
-                pause = FIRST_PAUSE_S if progress else min(2 * pause, LONGEST_PAUSE_S)
+                    if self._posted(peer) and tries > PATIENT_TRIES:
+                        longest = AWAY_PAUSE_S
+                if progress:
+                    pause, tries = FIRST_PAUSE_S, 0
+                else:
+                    pause = min(2 * pause, longest)
                 if self._journal.outbox(peer):
                     with trio.move_on_after(pause):
                         await woken.wait()
         finally:
             del self._wake[peer]
+
+    def _posted(self, peer: bytes) -> bool:
+        """Leave what waits for a peer in his mailbox; tell whether all of it lies there."""
+        try:
+            return self._away(peer)
+        except StorageFault as error:  # tried again with the next visit
+            log.warning("nothing was posted to %s: %s", peer.hex()[:16], error)
+            return False
 
     async def _visit(self, peer: bytes) -> bool:
         """Open a stream and deliver what waits; returns whether anything was applied.
@@ -165,7 +189,7 @@ class Courier:
                 if not visit.asked:
                     break
                 await visit.news.wait()
-        except (Unreachable, InvalidRecord) as error:
+        except NodeError as error:
             visit.fault = error
         over.cancel()
 
@@ -175,10 +199,10 @@ class Courier:
             while True:
                 status, text = await _reply(visit.channel)
                 if not visit.asked:
-                    raise InvalidRecord("reply", "answers no message")  # noqa: TRY301
+                    raise InvalidRecord("reply", "answers no message")
                 self._answered(peer, visit, status, text)
                 visit.news.set()  # there is room for another, or all is said
-        except (Unreachable, InvalidRecord) as error:
+        except NodeError as error:
             visit.fault = error
         over.cancel()
 
@@ -188,6 +212,7 @@ class Courier:
         if status != APPLIED:
             visit.held.add(trade_id)  # its chain waits for an earlier message
         if status == LATER:
+            self.tally["messages_not_yet"] += 1
             log.info("%s says not yet: %s", peer.hex()[:16], text)
         elif status == APPLIED or not late:
             self._settle(peer, message_id, trade_id, status, text)
@@ -201,8 +226,14 @@ class Courier:
                 self._journal.delivered(message_id)
             else:
                 self._journal.drop_outbox(trade_id, peer)
-        if status != APPLIED:
-            log.warning("%s refused a message: %s", peer.hex()[:16], text)
+            if status == USED:
+                self._used(trade_id, peer)
+        if status == APPLIED:
+            self.tally["messages_delivered"] += 1
+            return
+        self.tally["messages_refused"] += 1
+        log.warning("%s refused a message: %s", peer.hex()[:16], text)
+        if status != USED:
             self._refused(trade_id, peer, message_id, text)
 
 

@@ -174,6 +174,7 @@ class Trades:
         with world.journal.database.transaction():
             if isinstance(event, Received):
                 world.journal.add(event.message, mine=False)
+                world.journal.covered(event.message)
             gone = world.journal.roll.put(records, world.clock.now())
             self._side_effects(row, state, event)
             world.journal.save(trade_id, state, world.clock.now())

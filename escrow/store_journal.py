@@ -6,7 +6,6 @@ the outbox that is delivered until the peer has applied it. A state is saved by 
 and canonical fields; never pickled.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -19,6 +18,7 @@ from escrow.model import State
 from escrow.payout import Split
 from escrow.store_broken import BrokenDraws
 from escrow.store_evidence import Shelf
+from escrow.store_outbox import Outbox
 from escrow.store_roll import Roll
 from escrow.terms import Terms
 from p2pnode.base import wire
@@ -27,8 +27,6 @@ from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock
 from p2pnode.base.store import Database
 from p2pnode.base.transaction import Outpoint
-
-log: Final = logging.getLogger(__name__)
 
 TRADER: Final = "trader"
 ARBITER: Final = "arbiter"
@@ -141,7 +139,7 @@ def load_state(name: str, version: int, body: bytes) -> State:
     return kind(*values)
 
 
-class Journal:
+class Journal(Outbox):
     """The tables; every write belongs inside the caller's `Database.transaction`."""
 
     def __init__(
@@ -151,7 +149,7 @@ class Journal:
         shelf: Shelf | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.database = database
+        super().__init__(database)
         self._network = network
         self._shelf = shelf
         self._clock = clock
@@ -302,53 +300,11 @@ class Journal:
         """Tell whether a message was kept before."""
         return self.database.one("SELECT 1 FROM message WHERE id = ?", message_id) is not None
 
-    def outbox(self, recipient: bytes) -> list[tuple[bytes, bytes, bytes]]:
-        """Return (id, trade id, raw) of what that peer has not applied yet, oldest first."""
-        rows = self.database.all(
-            "SELECT id, trade_id, kind, raw FROM message WHERE recipient = ? AND undelivered = 1"
-            " ORDER BY number",
-            recipient,
-        )
-        found, broken = [], set()
-        for r in rows:
-            try:
-                raw = self._travels(r["id"], r["kind"], r["raw"])
-            except StorageFault as error:  # nothing behind it can be applied
-                log.warning("trade %s sends no more: %s", r["trade_id"].hex()[:16], error)
-                broken.add(r["trade_id"])
-            if r["trade_id"] not in broken:
-                found.append((r["id"], r["trade_id"], raw))
-        return found
-
-    def _travels(self, message_id: bytes, kind: int, raw: bytes) -> bytes:
+    def travels(self, message_id: bytes, kind: int, raw: bytes) -> bytes:
         """Return a row's bytes as they go to a peer. Raises StorageFault for damage."""
         if kind != Kind.EVIDENCE:
             return raw
         return self._evidence().whole(message_id, raw).wire()
-
-    def recipients(self) -> list[bytes]:
-        """Return every peer for whom something waits."""
-        rows = self.database.all("SELECT DISTINCT recipient FROM message WHERE undelivered = 1")
-        return [r["recipient"] for r in rows]
-
-    def waiting(self, trade_id: bytes) -> frozenset[bytes]:
-        """Return the ids of a trade's messages that their recipients have not applied yet."""
-        rows = self.database.all(
-            "SELECT id FROM message WHERE trade_id = ? AND undelivered = 1", trade_id
-        )
-        return frozenset(r["id"] for r in rows)
-
-    def delivered(self, message_id: bytes) -> None:
-        """Take a message out of the outbox."""
-        self.database.run("UPDATE message SET undelivered = 0 WHERE id = ?", message_id)
-
-    def drop_outbox(self, trade_id: bytes, recipient: bytes) -> None:
-        """Stop delivering to a peer who refuses this trade's messages."""
-        self.database.run(
-            "UPDATE message SET undelivered = 0 WHERE trade_id = ? AND recipient = ?",
-            trade_id,
-            recipient,
-        )
 
     def draws_of(self, me: bytes) -> int:
         """Return how many draws we have begun: TAKEs and DRAWs that we signed, and our jump."""

@@ -1,5 +1,6 @@
 """One node's trading half over real parts; what a crash leaves of it is its database."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import trio.testing
 from trade_fakes import CountedKeys, CountedPurse, Desk, Registry
 from trade_post import NET, MemoryStreams
 
+from dht.shell_mailbox import Mailbox
 from escrow.backend_electrum import ElectrumChain
 from escrow.backend_keys import TradeKey, TradeKeys
 from escrow.backend_signatures import REAL, Opinions
@@ -17,10 +19,12 @@ from escrow.facts import Facts
 from escrow.messages import ZERO, Kind, Message
 from escrow.model import State
 from escrow.shell_desktop import Desktop
+from escrow.store_evidence import Shelf
 from escrow.store_journal import Journal
 from escrow.store_locks import CoinLocks
 from p2pnode.app.events import Events
 from p2pnode.app.exchange import Exchange
+from p2pnode.app.fit import TradeMailbox
 from p2pnode.base.clock import SystemClock, SystemRandomness
 from p2pnode.base.identity import Identity
 from p2pnode.base.store import Database
@@ -45,6 +49,7 @@ class Node:
     chain: ElectrumChain = field(init=False)
     wallet: BdkWallet = field(init=False)
     locks: CoinLocks = field(init=False)
+    box: Mailbox | None = field(default=None, init=False)
     exchange: Exchange = field(init=False)
 
     @property
@@ -65,7 +70,12 @@ class Node:
         world = Desktop(
             identity=self.identity,
             network=NET,
-            journal=Journal(self.database, NET),
+            journal=Journal(
+                self.database,
+                NET,
+                Shelf(hashlib.sha256(self.words.encode()).digest(), NET),
+                rig.clock,
+            ),
             locks=self.locks,
             clock=rig.clock,
             randomness=SystemRandomness(),
@@ -82,7 +92,11 @@ class Node:
             return ("/memory",)
 
         streams = MemoryStreams(rig.post, self.id)
-        self.exchange = Exchange(world, streams, self.registry, locate, self.database)
+        self.box = rig.mailbox(self) if rig.mailbox else None
+        mail = TradeMailbox(self.box) if self.box else None
+        self.exchange = Exchange(
+            world, streams, self.registry, locate, self.database, rig.board, mail
+        )
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         self.scope, self.ended = trio.CancelScope(), trio.Event()
@@ -94,6 +108,8 @@ class Node:
                     await nursery.start(self.chain.run)
                     if not self.name.startswith("arbiter"):  # who needs no coin here
                         await nursery.start(self.wallet.run)
+                    if self.box:
+                        await nursery.start(self.box.run)
                     await nursery.start(self.exchange.run)
                     task_status.started()
                     try:

@@ -1,13 +1,14 @@
 """The trading half of a node: the trade's shells running over wallet, chain and DHT."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import trio
 
 from escrow.model import Aborted, Cancel, Event, LoseTrust
-from escrow.needs import Registry
+from escrow.needs import Mailbox, Registry
 from escrow.payloads import MAX_NOTE
 from escrow.shell_arbiter import ArbiterService
 from escrow.shell_bargain import Bargains
@@ -17,6 +18,7 @@ from escrow.shell_courier import Courier
 from escrow.shell_desktop import Desktop
 from escrow.shell_earnings import Earnings
 from escrow.shell_inbox import Inbox
+from escrow.shell_mail import Mail
 from escrow.shell_opening import Opening
 from escrow.shell_redeem import Redemption
 from escrow.shell_reminders import Reminders
@@ -45,6 +47,7 @@ class Exchange:
         locate: Callable[[bytes], Awaitable[tuple[str, ...]]],
         database: Database,
         board: Board,
+        mailbox: Mailbox | None = None,
     ) -> None:
         self.world = world
         self.trades = Trades(world)
@@ -58,13 +61,18 @@ class Exchange:
         self.earnings = Earnings(self.trades)
         self.remarks = Remarks(database)
         self.reminders = Reminders(self.trades, self.remarks)
+        inbox = Inbox(self.trades, self.opening, self.bargains)
+        self._mailbox = mailbox  # without one, everything waits until both are online
+        self._mail = Mail(mailbox, self.trades, inbox, self._judges) if mailbox else None
         self._courier = Courier(
             streams,
             world.network.protocol("trade"),
             world.journal,
-            Inbox(self.trades, self.opening, self.bargains),
+            inbox,
             locate,
             self._refused,
+            self._lost_data,
+            self._mail.post if self._mail else None,
         )
         self._nursery: trio.Nursery | None = None
         self.trades.on_outbox = self._courier.poke
@@ -82,6 +90,8 @@ class Exchange:
                     for row in self.world.journal.rows(role):
                         if not self.trades.is_over(row):
                             self._tend(row.trade_id)
+                if self._mail:
+                    await nursery.start(self._mail.run)
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._learn)
                 nursery.start_soon(self.bargains.run)
@@ -101,6 +111,16 @@ class Exchange:
         if isinstance(state, ENDED):
             raise LocalFault(f"this trade has ended: {type(state).__name__}")
         self.trades.advance(trade_id, event)
+
+    def look(self) -> None:
+        """Our user is looking: see what lies in the mailbox, if that was not just done."""
+        if self._mail:
+            self._mail.look()
+
+    def delivery(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Return what lies in mailboxes now, and what was delivered since the start."""
+        counts = self._mailbox.counts() if self._mailbox else {}
+        return counts, self._courier.tally + (self._mail.tally if self._mail else Counter())
 
     # -- tasks
 
@@ -122,6 +142,10 @@ class Exchange:
             except LocalFault as error:
                 log.info("no arbiters learned: %s", error)
             await trio.sleep(REFRESH_S)
+
+    def _judges(self) -> bool:
+        """Tell whether strangers may have left first words: somebody may have drawn us."""
+        return self.arbiter.registered() or bool(self.world.journal.rows(ARBITER))
 
     # -- what goes wrong by itself
 

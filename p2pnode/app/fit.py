@@ -4,19 +4,22 @@ The only place that turns an `Offer` into trade `Terms`, and that knows under wh
 each kind of record lies. No decisions here: shapes of one room into shapes of another.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from dht import mailbox
+from dht import letters, mailbox
 from dht.keys import record_key, shard_of
 from dht.records import Bounds, Kinds, Record
+from dht.shell_mailbox import Mailbox
 from dht.shell_node import Dht
 from escrow.arbiters import ArbiterRecord
 from escrow.backend_wallet import BdkWallet
+from escrow.bargain import Policy
 from escrow.broken import MAX_BYTES as BROKEN_BYTES
 from escrow.broken import Filed
 from escrow.funding import FundingInput
-from escrow.needs import Disclosure
+from escrow.needs import Disclosure, Letter, Line
 from escrow.payloads import Declared
 from escrow.terms import Terms
 from orderbook.accounts import Account, check_disclosure
@@ -110,6 +113,50 @@ class DhtBroken:
         return tuple(r.raw for r in (await self._dht.get(BROKEN, key)).records)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A letter as the trade reads it, around the mailbox's own."""
+
+    line: Line
+    payload: bytes
+    letter: letters.Letter
+
+
+class TradeMailbox:
+    """The DHT's mailbox as a trade may use it."""
+
+    def __init__(self, box: Mailbox) -> None:
+        self._box = box
+
+    def post(self, line: Line, number: int, payload: bytes, *, word: bool) -> None:
+        """Have a letter lie there until it is seen."""
+        self._box.post(_line(line), number, payload, word=word)
+
+    def seen(self, line: Line, number: int) -> None:
+        """Take away our letters up to that number."""
+        self._box.seen(_line(line), number)
+
+    def applied(self, letter: Letter) -> None:
+        """Take away a letter that was applied or refused."""
+        if isinstance(letter, Found):  # it came from `collect`
+            self._box.applied(letter.letter)
+
+    async def collect(self, lines: Sequence[Line], *, words: bool) -> tuple[Found, ...]:
+        """Return the letters of these lines; with `words` also strangers'."""
+        found = await self._box.collect([_line(one) for one in lines], words=words)
+        return tuple(
+            Found(Line(x.line.peer, x.line.trade_id, x.line.since), x.payload, x) for x in found
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return how many entries wait to be seen, and how many deletions to be put."""
+        return self._box.counts()
+
+
+def _line(line: Line) -> letters.Line:
+    return letters.Line(line.peer, line.trade_id, line.since)
+
+
 class WalletPurse:
     """The wallet as a trade may touch it."""
 
@@ -131,6 +178,11 @@ class WalletPurse:
     async def change_script(self) -> bytes:
         """Return a script of the change keychain never given out before."""
         return self._wallet.change_script()
+
+    async def pay(self, script: bytes, sat: int, rate: int | None, most_bytes: int) -> bytes:
+        """Pay an output script by a transaction of so many bytes at most; returns its txid."""
+        address = self._wallet.address_of(script)
+        return await self._wallet.send(address, sat, rate, most_bytes=most_bytes)
 
     async def declared(self, outpoint: Outpoint) -> Declared:
         """Return the proof that a coin of ours exists."""
@@ -168,6 +220,7 @@ def terms_of(offer: Offer) -> Terms:
         period_s=METHODS[method].period_s,
         dep_b_bp=offer.dep_b_bp,
         dep_s_bp=offer.dep_s_bp,
+        escrow_kinds=offer.escrow_kinds,
     )
 
 
@@ -191,6 +244,25 @@ class OfferDesk:
         if own.state is not OfferState.ENABLED or offer.withdrawn:
             return None
         return terms_of(offer)
+
+    def offer_id(self, offer_hash: bytes) -> bytes:
+        """Return which own offer a version is of; empty for none."""
+        try:
+            return self._book.own_version(offer_hash)[0].offer_id
+        except NotFound:
+            return b""
+
+    def is_open(self, offer_id: bytes) -> bool:
+        """Tell whether an own offer can be taken now."""
+        try:
+            return self._book.own(offer_id).state is OfferState.ENABLED
+        except NotFound:
+            return False
+
+    def policy(self, offer_id: bytes) -> Policy:
+        """Return how this node answers proposals for an own offer."""
+        own = self._book.own(offer_id).answers
+        return Policy(accept_bp=own.accept_bp, counter_bp=own.counter_bp, otherwise=own.otherwise)
 
     def disclosure(self, offer_hash: bytes, salt: bytes) -> Disclosure:
         """Return the account that our offer names, under a fresh salt."""
