@@ -113,6 +113,23 @@ async def desks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         yield made
 
 
+async def process(*words: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return await trio.to_thread.run_sync(lambda: subprocess.Popen(command, text=True, **pipes))
+
+
+def until_closed(watching: "subprocess.Popen[str]") -> list[str]:
+    """What a watcher prints until a trade is closed; it would go on."""
+    assert watching.stdout is not None
+    told: list[str] = []
+    for line in watching.stdout:
+        told.append(line)
+        if json.loads(line)["state"] == "Closed":
+            break
+    return told
+
+
 def content(path: str) -> bytes:
     return Path(path).read_bytes()
 
@@ -165,16 +182,12 @@ async def test_two_traders_talk_and_agree_on_another_end(
         await d.rig.eventually(free)
 
         # another one, agreed: paid out as agreed, and watched to the end by a process
-        words = ["trade", "watch", short, "--data-dir", str(tmp_path / buyer)]
-        command = [sys.executable, str(ROOT / "cli.py"), *words]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        watching = await trio.to_thread.run_sync(
-            lambda: subprocess.Popen(command, text=True, **pipes)
-        )
+        watching = await process("trade", "watch", short, "--data-dir", str(tmp_path / buyer))
+        every = await process("trade", "watch", "--json", "--data-dir", str(tmp_path / buyer))
         try:
 
             async def listens() -> None:
-                assert d.apis[buyer].listeners == 1
+                assert d.apis[buyer].listeners == 2
 
             await d.rig.eventually(listens)
             await d.do(seller, "trade", "ask", short, "--buyer", "0.002", "--yes")
@@ -186,9 +199,19 @@ async def test_two_traders_talk_and_agree_on_another_end(
             assert "another split is agreed: do not pay" in late.stderr
             await d.rig.closed(trade_id, "agreed")
             with trio.fail_after(20):
-                out, err = await trio.to_thread.run_sync(watching.communicate)
+                out, err = await trio.to_thread.run_sync(
+                    watching.communicate, abandon_on_cancel=True
+                )
+                told = await trio.to_thread.run_sync(until_closed, every, abandon_on_cancel=True)
         finally:
             watching.kill()
+            every.kill()
+            every.wait()
+        found = [json.loads(line) for line in told]
+        assert {f["trade_id"] for f in found} == {trade_id.hex()}
+        assert (found[0]["event"], found[0]["state"]) == (None, "Funded")
+        assert all(f["event"]["trade_id"] == trade_id.hex() for f in found[1:])
+        assert [f["state"] for f in found[-2:]] == ["Agreed", "Closed"]
         assert watching.returncode == 0, err
         readable(out)
         changes = [line for line in out.splitlines() if f" {short} " in line]
