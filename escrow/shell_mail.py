@@ -190,8 +190,12 @@ class Mail:
             self.tally["letters_refused"] += 1
             return REFUSED
         status, _ = read_reply(await self._inbox.deliver(letter.payload, line.peer))
-        said = {APPLIED: "letters_applied", LATER: "letters_not_yet"}
-        self.tally[said.get(status, "letters_refused")] += 1
+        if status == APPLIED:
+            self.tally["letters_applied"] += 1
+        elif status == LATER:
+            self.tally["letters_not_yet"] += 1
+        else:
+            self.tally["letters_refused"] += 1
         return status
 
     def _check(self, letter: Letter) -> None:

@@ -11,7 +11,7 @@ hypercorn, which serves the owner's socket, lets a garbled upgrade end the whole
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import h11
@@ -41,6 +41,10 @@ GAUGES: Final = {
     "subscriptions": "Keys that this node listens to",
     "bans": "Bans in force",
 }
+MAILBOX: Final = {
+    "waiting": "Entries of ours that lie in mailboxes until their recipients have them",
+    "deletions": "Deletions of mailbox entries that nobody holds yet",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,8 @@ class Reading:
     transport: Mapping[str, int]
     inbound: int  # connections others have made to us
     connected: int  # nodes a live connection leads to
+    mailbox: Mapping[str, int] = field(default_factory=dict)  # what lies there now
+    delivery: Mapping[str, int] = field(default_factory=dict)  # trade messages, since the start
 
 
 class NodeCollector(Collector):
@@ -84,7 +90,10 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily("p2pnode_connections_inbound", said, value=now.inbound)
         said = "Nodes that a live connection leads to"
         yield GaugeMetricFamily("p2pnode_nodes_connected", said, value=now.connected)
-        for room, counts in (("dht", now.dht), ("transport", now.transport)):
+        for name, value in now.mailbox.items():
+            yield GaugeMetricFamily(f"p2pnode_mailbox_{name}", MAILBOX[name], value=value)
+        rooms = (("dht", now.dht), ("transport", now.transport), ("delivery", now.delivery))
+        for room, counts in rooms:
             events = CounterMetricFamily(
                 f"p2pnode_{room}_events", f"What happened in the {room}", labels=["event"]
             )

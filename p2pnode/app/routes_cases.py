@@ -83,10 +83,12 @@ class _Judging:
         return [_record_json(r, chain) for r in self._exchange.trades.records.values()]
 
     async def list(self, call: Call) -> list[dict[str, Any]]:
+        self._exchange.look()
         rows = self._world.journal.rows(ARBITER)
         return [case_json(self._exchange, row) for row in reversed(rows)]
 
     async def show(self, call: Call) -> dict[str, Any]:
+        self._exchange.look()
         row = pick_trade(self._exchange, ARBITER, call.text("trade_id"))
         await self._exchange.tender.refresh(row.trade_id)
         row = self._exchange.trades.row(row.trade_id)

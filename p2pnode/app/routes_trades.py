@@ -92,9 +92,11 @@ class _Trading:
         return trade_json(self._exchange, self._exchange.trades.row(trade_id))
 
     async def list(self, call: Call) -> list[dict[str, Any]]:
+        self._exchange.look()
         return [trade_json(self._exchange, row) for row in self._world.journal.rows(TRADER)]
 
     async def show(self, call: Call) -> dict[str, Any]:
+        self._exchange.look()
         row = pick_trade(self._exchange, TRADER, call.text("trade_id"))
         await self._exchange.tender.refresh(row.trade_id)
         return trade_json(self._exchange, self._exchange.trades.row(row.trade_id))

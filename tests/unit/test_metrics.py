@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from dht import rpc
 from dht.store_records import Kept
 from p2pnode.app import metrics
-from p2pnode.app.metrics import GAUGES, MetricsServer, Reading
+from p2pnode.app.metrics import GAUGES, MAILBOX, MetricsServer, Reading
 from p2pnode.base.errors import Misconfigured, StorageFault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +32,8 @@ def reading(**changed):
         "transport": {"connections_in": 9},
         "inbound": 2,
         "connected": 4,
+        "mailbox": {"waiting": 6, "deletions": 1},
+        "delivery": {"letters_applied": 12},
     }
     return Reading(**(told | changed))
 
@@ -79,6 +81,9 @@ async def test_what_the_node_says_is_what_prometheus_reads(serve):
     assert found["p2pnode_transport_events_total", "connections_in"] == 9
     assert found["p2pnode_connections_inbound",] == 2
     assert found["p2pnode_nodes_connected",] == 4
+    assert found["p2pnode_mailbox_waiting",] == 6
+    assert found["p2pnode_mailbox_deletions",] == 1
+    assert found["p2pnode_delivery_events_total", "letters_applied"] == 12
     assert found["process_resident_memory_bytes",] > 1_000_000
     assert found["process_open_fds",] > 2
     assert found["process_max_fds",] > found["process_open_fds",]
@@ -265,10 +270,13 @@ def names(node: ast.expr) -> Iterator[str]:
 def counted() -> set[str]:
     """Return every name that the code can add to a tally."""
     found: set[str] = set()
-    for path in [*(ROOT / "dht").glob("*.py"), *(ROOT / "p2pnode").rglob("*.py")]:
+    rooms = [(ROOT / name).rglob("*.py") for name in ("dht", "escrow", "p2pnode")]
+    for path in (path for room in rooms for path in room):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and re.search(r"tally\.add$", ast.unparse(node.func)):
                 found |= set(names(node.args[0]))
+            if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("tally"):
+                found |= set(names(node.slice))
     return found
 
 
@@ -290,7 +298,8 @@ def test_every_counter_is_on_the_page_with_its_meaning_and_no_other():
 def test_every_gauge_is_on_the_page_and_no_other():
     others = {"p2pnode_info", "p2pnode_dht_records_of_kind", "p2pnode_connections_inbound"}
     others |= {"p2pnode_nodes_connected", "p2pnode_dht_events_total"}
-    others |= {"p2pnode_transport_events_total"}
+    others |= {"p2pnode_transport_events_total", "p2pnode_delivery_events_total"}
+    others |= {f"p2pnode_mailbox_{name}" for name in MAILBOX}
     process = {"process_resident_memory_bytes", "process_open_fds", "process_max_fds"}
     process |= {"process_cpu_seconds_total", "process_start_time_seconds"}
     process |= {"process_virtual_memory_bytes"}
