@@ -68,12 +68,14 @@ def _stand(ask: Message, mine: list[Message], theirs: list[Message]) -> Asked:
         None,
     )
     gone = withdraw.seq if withdraw else 1 << 62
+    freed = next((m.seq for m in theirs if place.get(m.seen, -1) >= gone), 1 << 62)
 
     def binding(m: Message) -> bool:
         return (
             m.kind is Kind.OK
-            and Ok.from_wire(m.payload).ask_id == ask.id
+            and m.seq < freed
             and ask.seq <= place.get(m.seen, -1) < gone
+            and Ok.from_wire(m.payload).ask_id == ask.id
         )
 
     ok = next((m for m in theirs if binding(m)), None)
@@ -83,7 +85,7 @@ def _stand(ask: Message, mine: list[Message], theirs: list[Message]) -> Asked:
         standing = Standing.AGREED
     elif withdraw is None:
         standing = Standing.OPEN
-    elif any(place.get(m.seen, -1) >= gone for m in theirs):
+    elif freed < 1 << 62:
         standing = Standing.FREE
     else:
         standing = Standing.WITHDRAWN

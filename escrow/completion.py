@@ -31,7 +31,7 @@ def may_complete(split: Split, facts: Facts) -> bool:
     if not _in_time(split, facts):
         return False
     if seller:
-        return True
+        return own <= refund(contract).seller_sat
     if facts.one(facts.me, Kind.PAID) is None:
         return own <= contract.dep_b
     return own <= release(contract).buyer_sat

@@ -108,13 +108,9 @@ class Cases:
             evidence.check_part(
                 evidence.head(payload), evidence.heads(case.messages, message.sender)
             )
-        united, papers = case_papers((*case.messages, message))
-        if united.wire() != contract.wire():
-            raise InvalidRecord("contract", "is not this case's")
-        shown = shown_rulings((message,), contract)
-        check_signatures(case, papers, self._trades.bench(row))
-        for trader in signed_twice(papers):
-            log.warning("%s signed two messages of one number", trader.hex()[:16])
+        shown: tuple[Message, ...] = ()
+        if message.kind in {Kind.STATEMENT, Kind.DISPUTE}:  # the others carry no papers
+            shown = self._papers(message, case, self._trades.bench(row))
         if self._lost(shown):
             self._trades.advance(row.trade_id, LoseTrust("a trader shows a message of ours"))
         else:
@@ -123,6 +119,16 @@ class Cases:
             except DataLost as error:  # unproven: a trader could make any arbiter toxic
                 raise PeerFault(str(error)) from None
         self._trades.advance(row.trade_id, Received(message, payload))
+
+    def _papers(self, message: Message, case: Case, bench: TradeBench) -> tuple[Message, ...]:
+        """Check the papers that a message adds; returns what of arbiters' it shows."""
+        united, papers = case_papers((*case.messages, message))
+        if united.wire() != case.contract.wire():
+            raise InvalidRecord("contract", "is not this case's")
+        check_signatures(case, papers, bench)
+        for trader in signed_twice(papers):
+            log.warning("%s signed two messages of one number", trader.hex()[:16])
+        return shown_rulings((message,), case.contract)
 
     def _from_arbiter(self, message: Message, case: Case) -> None:
         forward = message.kind is Kind.FORWARD
