@@ -130,11 +130,15 @@ class Settings:
 
 
 def check_tradable(net: Network) -> None:
-    """Refuse the public networks: this version could not trade there. Raises Misconfigured."""
-    if not net.bondless:
+    """Refuse the main network: one server's view of the chain is no ground for money.
+
+    Raises Misconfigured.
+    """
+    if net.name == "main":
         raise Misconfigured(
-            f"network: {net.name} is not served yet: its arbiters must be bonded, which this "
-            "version cannot do; it trades on sandbox and regtest",
+            "network: main is not served yet: this version sees a chain through one Electrum "
+            "server and does not recompute its difficulty; it trades on testnet4, signet, "
+            "sandbox and regtest",
             field="network",
         )
 

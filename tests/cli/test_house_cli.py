@@ -181,7 +181,6 @@ def test_init_shows_the_words_once_and_keeps_files_private(tmp_path, passfile):
     ("argv", "code", "field"),
     [
         (["--network", "main"], 78, "network"),
-        (["--network", "signet"], 78, "network"),
         (["--network", "moon"], 2, "network"),
         (["--electrum", "nonsense"], 78, "electrum"),
         (["--listen", "127.0.0.1:5"], 78, "listen"),
