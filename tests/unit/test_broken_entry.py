@@ -143,6 +143,10 @@ CORPUS: dict[str, Callable[[list[Any]], None]] = {
     "bodies change places": lambda a: a.__setitem__(slice(2, 6), [*a[4:6], *a[2:4]]),
     "two TAKEs": of(take_of(), take_of()),
     "two DRAWs": of(draw_of(take_of()), draw_of(take_of())),
+    "a DRAW in TAKE's place": of(
+        other := said(K.DRAW, who("taker"), who("maker"), trade_id=h("x"), draw_no=7),
+        said(K.DRAW, who("maker"), who("taker"), trade_id=other.id, draw_no=9),
+    ),
     "REVEAL for DRAW": of(
         take_of(), said(K.REVEAL, who("maker"), who("taker"), trade_id=take_of().id)
     ),
