@@ -13,7 +13,7 @@ from trade_kit import Frame, Rig, rig
 from trade_node import Node
 
 from escrow import shell_broken
-from escrow.broken import MAKER, TAKER, Filed
+from escrow.broken import MAKER, TAKER, BrokenDraw, Filed
 from escrow.messages import Kind
 from escrow.model import Aborted, Broadcast, Cancel, Contracting, Drawing, Funding
 from escrow.opening import FUNDING_S, OPENING_S
@@ -328,6 +328,26 @@ async def test_a_draw_that_states_an_entered_number_is_aborted_before_reveal(
         assert r["third"].said(trade_id, K.REVEAL) is None
         assert await looked(r["third"], trade_id) == b""
         assert await looked(r["maker"], trade_id) == b""
+
+
+async def test_an_entry_of_this_very_trade_ends_it_for_nobody() -> None:
+    """A maker who enters the draw while it is under way takes no number from himself."""
+    async with rig() as r:
+        early: list[bytes] = []
+
+        async def enter(frame: Frame) -> Sequence[bytes]:
+            if frame.kind is K.DRAW:
+                take = r["maker"].heard(frame.message.trade_id, K.TAKE)
+                assert take is not None
+                early.append(Filed(MAKER, BrokenDraw.of(take, frame.message)).wire())
+                await r.board.put(early[-1])
+            return [frame.raw]
+
+        r.post.hook = enter
+        trade_id = await r.take()
+        await r.published(trade_id)
+        assert early
+        assert (r["maker"].id, 1) in r.board.asked
 
 
 @pytest.mark.parametrize("name", ["taker", "maker"])
