@@ -23,7 +23,7 @@ from escrow.needs import Letter, Line, Mailbox
 from escrow.shell_inbox import APPLIED, LATER, REFUSED, Inbox, read_reply
 from escrow.shell_trades import ENDED, Trades
 from escrow.store_journal import ARBITER, TRADER
-from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, NotFound
+from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError
 
 log: Final = logging.getLogger(__name__)
 
@@ -149,9 +149,11 @@ class Mail:
                 continue
             try:
                 facts = self._trades.facts(row)
-            except NotFound:
+                contract = facts.settled_contract
+            except NodeError as error:  # one damaged trade silences no other
+                log.warning("no mail is read for trade %s: %s", row.trade_id.hex()[:16], error)
                 continue
-            if contract := facts.settled_contract:
+            if contract is not None:
                 yield Line(facts.peer, row.trade_id, row.began)
                 yield Line(contract.arbiter, row.trade_id, row.began)
                 if contract.n:
@@ -161,7 +163,11 @@ class Mail:
         for row in self._journal.rows(ARBITER):
             if isinstance(row.state, ENDED):
                 continue
-            contract = self._trades.case(row).contract
+            try:
+                contract = self._trades.case(row).contract
+            except NodeError as error:
+                log.warning("no mail is read for case %s: %s", row.trade_id.hex()[:16], error)
+                continue
             people = (contract.buyer, contract.seller, contract.arbiter, contract.runner_up)
             for peer in people:
                 if peer != self._trades.world.me:
