@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "account": "The payment accounts that offers name.",
     "offer": "Publish, find and withdraw offers.",
     "trade": "Take an offer and see the trade through.",
+    "proposal": "Another price than the offer's, proposed and answered.",
     "dispute": "Ask the arbiter who was drawn.",
     "arbiter": "Judge disputes as a volunteer.",
     "draw": "Check how an arbiter was drawn, from the transcript alone.",

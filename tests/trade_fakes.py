@@ -10,6 +10,7 @@ from trade_post import NET
 
 from escrow.backend_keys import TradeKey, TradeKeys
 from escrow.backend_wallet import BdkWallet
+from escrow.bargain import Policy
 from escrow.broken import Filed
 from escrow.needs import Disclosure
 from escrow.terms import Terms
@@ -86,9 +87,21 @@ class Desk:
         self._name = name
         self.offers: dict[bytes, Terms] = {}
         self.reserved: dict[bytes, bytes] = {}
+        self.policies: dict[bytes, Policy] = {}
+        self.versions: dict[bytes, bytes] = {}  # a refreshed offer's hash: its first one's
 
     def terms(self, offer_hash: bytes) -> Terms | None:
         return None if offer_hash in self.reserved else self.offers.get(offer_hash)
+
+    def offer_id(self, offer_hash: bytes) -> bytes:
+        known = self.versions.get(offer_hash, offer_hash)
+        return known if known in self.offers else b""
+
+    def is_open(self, offer_id: bytes) -> bool:
+        return offer_id in self.offers and offer_id not in self.reserved
+
+    def policy(self, offer_id: bytes) -> Policy:
+        return self.policies.get(offer_id, Policy())
 
     def disclosure(self, offer_hash: bytes, salt: bytes) -> Disclosure:
         return disclose(self._name, salt)

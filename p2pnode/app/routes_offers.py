@@ -14,7 +14,7 @@ from orderbook.methods import METHODS, account_form, as_mapping
 from orderbook.offer import DEFAULT_DEPOSIT_BP, Offer, Side
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
-from orderbook.store_offers import OwnOffer
+from orderbook.store_offers import Answers, OwnOffer
 from p2pnode.app.routes import Call, Route
 from p2pnode.base.errors import NotFound, UsageFault
 from p2pnode.base.networks import Network
@@ -52,6 +52,9 @@ def own_json(own: OwnOffer, account: Callable[[bytes], str]) -> dict[str, Any]:
         "holders": own.acked,
         "trade_id": own.trade_id.hex() if own.trade_id else None,
         "created_at": own.created_at,
+        "accept_bp": own.answers.accept_bp,
+        "counter_bp": own.answers.counter_bp,
+        "otherwise": own.answers.otherwise,
     }
 
 
@@ -75,6 +78,13 @@ def routes(book: Book, accounts: AccountStore, *, network: Network, clock: Clock
             offers.cancel,
             once=True,
             summary="Take an own offer back",
+        ),
+        Route(
+            "POST",
+            "/v1/offers/{offer_id}/answers",
+            offers.answer,
+            once=True,
+            summary="Set how proposals of another price are answered",
         ),
         Route("GET", "/v1/currencies/{currency}", _currency, summary="A currency's exponent"),
         Route("POST", "/v1/accounts", own.add, summary="Add a payment account"),
@@ -101,8 +111,13 @@ class _Offers:
             dep_b_bp=call.integer("deposit_buyer_bp", DEFAULT_DEPOSIT_BP),
             dep_s_bp=call.integer("deposit_seller_bp", DEFAULT_DEPOSIT_BP),
             terms=call.text("terms", ""),
+            answers=_answers(call),
         )
         return own_json(own, self._name)
+
+    async def answer(self, call: Call) -> dict[str, Any]:
+        offer = self._book.get_mine(call.text("offer_id"))
+        return own_json(self._book.answer(offer.offer_id, _answers(call)), self._name)
 
     async def find(self, call: Call) -> list[dict[str, Any]]:
         side = call.text("side", "")
@@ -155,6 +170,16 @@ class _Accounts:
 async def _currency(call: Call) -> dict[str, Any]:
     currency = call.text("currency")
     return {"currency": currency, "exponent": exponent(currency)}
+
+
+def _answers(call: Call) -> Answers:
+    """Read how proposals are answered; without a word its user is asked below the price."""
+    accept_bp = call.integer("accept_bp", 0)
+    return Answers(
+        accept_bp=accept_bp,
+        counter_bp=call.integer("counter_bp", accept_bp),
+        otherwise=call.text("otherwise", "ask"),
+    )
 
 
 def _side(text: str) -> Side:

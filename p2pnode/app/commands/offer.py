@@ -29,6 +29,41 @@ def _sides(required: bool) -> Callable[[Callable[..., None]], Callable[..., None
     return add
 
 
+def _answers(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say how proposals of another price are answered."""
+    for option in (
+        click.option(
+            "--otherwise",
+            type=click.Choice(("ask", "refuse")),
+            default="ask",
+            show_default=True,
+            help="What happens to other proposals.",
+        ),
+        click.option(
+            "--counter-within",
+            metavar="PERCENT",
+            help="Answer proposals that far off with your limit.",
+        ),
+        click.option(
+            "--accept-within",
+            metavar="PERCENT",
+            default="0",
+            show_default=True,
+            help="Agree to proposals that far below your price (above, if you buy).",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _policy(accept_within: str, counter_within: str | None, otherwise: str) -> dict[str, Any]:
+    accept_bp = _number("accept-within", accept_within, 2)
+    counter_bp = accept_bp
+    if counter_within is not None:
+        counter_bp = _number("counter-within", counter_within, 2)
+    return {"accept_bp": accept_bp, "counter_bp": counter_bp, "otherwise": otherwise}
+
+
 @click.group()
 def offer() -> None:
     """Offers to buy or sell bitcoin."""
@@ -48,7 +83,9 @@ def offer() -> None:
     metavar="PERCENT",
     help="Of the amount, from each side: 10 to 50.",
 )
+@click.option("--buyer-deposit", metavar="PERCENT", help="The buyer's alone; 0 asks for none.")
 @click.option("--terms", default="", help="A public text of at most 500 bytes.")
+@_answers
 @common
 def create(
     session: Session,
@@ -59,23 +96,31 @@ def create(
     price: str,
     account: str,
     deposit: str,
+    buyer_deposit: str | None,
     terms: str,
+    accept_within: str,
+    counter_within: str | None,
+    otherwise: str,
 ) -> None:
     r"""Publish an offer; it is kept published until you cancel it.
 
-    A trade reserves it; when the trade is over, publish another.
+    A trade reserves it; when the trade is over, publish another. Who proposes another price
+    is answered as the last three options say; they stay with your node.
 
     \b
     p2pnode offer create --sell --cur EUR --min 0.005 --max 0.02 \
         --price 61240 --account home
     p2pnode offer create --buy --cur JPY --min 0.01 --max 0.1 \
         --price 15000000 --account bank --deposit 20 --terms "weekdays"
+    p2pnode offer create --sell --cur EUR --min 0.005 --max 0.02 \
+        --price 61240 --account home --buyer-deposit 0 --accept-within 1
     """
     if side is None:
         raise click.UsageError("Say --sell or --buy.")
     client, currency = session.client, _currency(currency)
     places = client.get(f"/v1/currencies/{currency}")["exponent"]
     deposit_bp = _number("deposit", deposit, 2)
+    buyer_bp = None if buyer_deposit is None else _number("buyer-deposit", buyer_deposit, 2)
     made = client.post(
         "/v1/offers",
         side=side,
@@ -84,9 +129,10 @@ def create(
         max_sat=_number("max", high, 8),
         price=_number("price", price, places + PRICE_DECIMALS),
         account=account,
-        deposit_buyer_bp=deposit_bp,
+        deposit_buyer_bp=deposit_bp if buyer_bp is None else buyer_bp,
         deposit_seller_bp=deposit_bp,
         terms=terms,
+        **_policy(accept_within, counter_within, otherwise),
     )
     session.emit(made, *_lines(made))
     if not made["holders"]:
@@ -147,6 +193,31 @@ def mine(session: Session) -> None:
         ),
         "you have no offers: p2pnode offer create",
     )
+
+
+@offer.command()
+@click.argument("offer_id", metavar="ID")
+@_answers
+@common
+def edit(
+    session: Session,
+    offer_id: str,
+    accept_within: str,
+    counter_within: str | None,
+    otherwise: str,
+) -> None:
+    r"""Set how proposals for one of your offers are answered.
+
+    What is published stays as it is.
+
+    \b
+    p2pnode offer edit c05e12 --accept-within 0.5 --counter-within 3
+    p2pnode offer edit c05e12 --otherwise refuse
+    """
+    digits = hex_prefix("offer_id", offer_id, 1)
+    answers = _policy(accept_within, counter_within, otherwise)
+    changed = session.client.post(f"/v1/offers/{digits}/answers", **answers)
+    session.emit(changed, *_lines(changed))
 
 
 @offer.command()
@@ -213,13 +284,27 @@ def _lines(o: dict[str, Any]) -> list[str]:
         lines.append(
             f"  state     {o['state']}, {o['holders']} holders, account {o['account'] or '(gone)'}"
         )
+        lines.append(entry("proposals", _answered(o)))
     return lines
+
+
+def _answered(o: dict[str, Any]) -> str:
+    """Say how proposals of another price are answered."""
+    below = "below" if o["side"] == "sell" else "above"
+    words = [f"agreed to within {decimal(o['accept_bp'], 2)} % {below} the price"]
+    if o["counter_bp"] > o["accept_bp"]:
+        words.append(f"answered with that limit within {decimal(o['counter_bp'], 2)} %")
+    return ", ".join(words) + (", else you are asked" if o["otherwise"] == "ask" else ", else no")
 
 
 def price(o: dict[str, Any]) -> str:
     """Write a price with the currency's decimals, and the finer ones only if there are any."""
-    places = o["exponent"]
-    text, fine = decimal(o["price"], places + PRICE_DECIMALS), PRICE_DECIMALS
+    return written(o["price"], o["exponent"])
+
+
+def written(value: int, places: int) -> str:
+    """Write a price of a currency with so many decimals."""
+    text, fine = decimal(value, places + PRICE_DECIMALS), PRICE_DECIMALS
     while fine and text.endswith("0"):
         text, fine = text[:-1], fine - 1
     return text.rstrip(".")

@@ -1,0 +1,90 @@
+"""`p2pnode trade take`: at the offer's price, or at another that its maker agrees to."""
+
+import time
+from typing import Any
+
+import click
+
+from p2pnode.app.commands.costs import costs, fiat_of
+from p2pnode.app.commands.frame import Session, coins, common, hex_prefix
+from p2pnode.app.commands.proposal import lines
+from p2pnode.app.commands.trade_view import PLACES, show_trade
+from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.units import parse_decimal
+
+
+@click.command()
+@common
+@click.argument("offer")
+@click.option("--amount", required=True, metavar="BTC", help="How much bitcoin to trade.")
+@click.option("--account", required=True, metavar="NAME", help="Your payment account for it.")
+@click.option("--price", "price_text", help="Propose another price: units per BTC.")
+@click.option("--fiat", "fiat_text", help="Propose another sum, instead of a price.")
+@click.option("--escrow-kind", default="", help="One of the offer's [default: with a backup].")
+@click.option(
+    "--wait",
+    type=click.IntRange(0, 600),
+    default=30,
+    show_default=True,
+    help="Seconds to wait for the answer to a proposal.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def take(
+    session: Session,
+    offer: str,
+    amount: str,
+    account: str,
+    price_text: str | None,
+    fiat_text: str | None,
+    escrow_kind: str,
+    wait: int,
+    yes: bool,
+) -> None:
+    r"""Take OFFER (its id or a unique beginning of it).
+
+    What it costs you, all in, is shown first. Your deposit, and as a seller the amount, are
+    locked in a 2-of-3 escrow once both sides have signed the contract; the arbiter is drawn
+    at random while you wait. With --price or --fiat the maker is asked first: the offer is
+    taken if he agrees in time; what else he answers, `p2pnode proposal` shows.
+
+    \b
+    p2pnode trade take c05e12 --amount 0.01 --account home
+    p2pnode trade take c05e12 --amount 0.01 --account home --price 60900
+    p2pnode trade take c05e12 --amount 0.01 --account home --yes --json
+    """
+    amount_sat = parse_decimal("amount", amount, PLACES)
+    found = session.client.get(f"/v1/offers/{hex_prefix('offer', offer, 1)}")
+    if not found["min_sat"] <= amount_sat <= found["max_sat"]:
+        span = f"{coins(found['min_sat'])} to {coins(found['max_sat'])} BTC"
+        raise InvalidRecord("amount", f"this offer is for {span}")
+    asked = {"offer_id": found["offer_id"], "amount_sat": amount_sat, "escrow_kind": escrow_kind}
+    proposing = price_text is not None or fiat_text is not None
+    if proposing:
+        asked["fiat_minor"] = fiat_of(found, amount_sat, price_text, fiat_text)
+    session.remark("\n".join(costs(session.client.post("/v1/quotes", **asked))))
+    if not proposing:
+        session.confirm("Take this offer?", yes)
+        show_trade(session, session.client.post("/v1/trades", **asked, account=account))
+        return
+    session.confirm("Propose this, and take the offer if the maker agrees?", yes)
+    made = session.client.post("/v1/proposals", **asked, account=account)
+    _follow(session, made, wait)
+
+
+def _follow(session: Session, made: dict[str, Any], wait: int) -> None:
+    """Wait for the maker's answer; a yes is taken, anything else shown."""
+    where = f"/v1/proposals/{made['proposal_id']}"
+    session.remark(f"proposed as {made['proposal_id'][:8]}; waiting for the maker …")
+    until = time.monotonic() + wait
+    answer = made
+    while answer["state"] == "Proposed" and time.monotonic() < until:
+        time.sleep(0.2)
+        answer = session.client.get(where)
+    if answer["state"] == "Countered" and answer["fiat_minor"] == made["fiat_minor"]:
+        taken = session.client.post(f"{where}/accept")
+        if session.as_json:
+            session.emit(taken)
+        else:
+            show_trade(session, taken["trade"])
+        return
+    session.emit(answer, *lines(answer))

@@ -1,0 +1,115 @@
+"""A maker's and a taker's daemon over whole trading halves, and command lines to both."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+from click.testing import CliRunner, Result
+from orderbook_kit import Market
+from trade_kit import NET, Rig, rig
+
+from orderbook.shell_book import Book
+from orderbook.store_accounts import AccountStore
+from p2pnode.app import client, routes_bargain, routes_offers, routes_trades
+from p2pnode.app.api import Api
+from p2pnode.app.events import Events
+from p2pnode.app.fit import OfferDesk
+from p2pnode.base.clock import SystemRandomness
+
+
+class Desk:
+    """One node's command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, command: click.Group, *argv: str, stdin: str = "") -> Result:
+        words = [*argv, "--data-dir", str(self.folder)]
+        return CliRunner().invoke(command, words, input=stdin, catch_exceptions=False)
+
+    def client(self) -> Any:
+        return client.Client(self.folder)
+
+
+class Town:
+    """Both nodes, in a thread of their own; `pass_time` moves the clock of both."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.maker, self.taker = (self._desk(name) for name in ("maker", "taker"))
+        self._ready = threading.Event()
+        self._stop: trio.Event | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._rig: Rig | None = None
+
+    def _desk(self, name: str) -> Desk:
+        (self._folder / name).mkdir()
+        return Desk(self._folder / name)
+
+    async def run(self) -> None:
+        self._token, self._stop = trio.lowlevel.current_trio_token(), trio.Event()
+        market = Market()
+        async with rig() as r, trio.open_nursery() as nursery:
+            self._rig = r
+            for name in ("maker", "taker"):
+                node = r[name]
+                book = Book(node.identity, NET, r.clock, SystemRandomness(), node.database, market)
+                accounts = AccountStore(node.database, NET, b"k" * 32, SystemRandomness())
+                node.exchange.world.desk = OfferDesk(book, accounts, NET)
+                served = [
+                    *routes_offers.routes(book, accounts, network=NET, clock=r.clock),
+                    *routes_trades.routes(node.exchange, book, accounts),
+                    *routes_bargain.routes(node.exchange, book, accounts),
+                ]
+                api = Api(served, Events(node.database), node.database)
+                await nursery.start(api.serve, self._folder / name, self._stop)
+            self._ready.set()
+            await self._stop.wait()
+            nursery.cancel_scope.cancel()
+
+    def pass_time(self, seconds: int) -> None:
+        assert self._rig is not None
+        self._rig.clock.time += seconds
+
+    def until(self, desk: Desk, proposal_id: str, state: str) -> dict[str, Any]:
+        """Wait until a node's proposal is in that state."""
+        found: dict[str, Any] = {}
+
+        async def there() -> None:
+            assert self._rig is not None
+            api = desk.client()
+
+            async def look() -> None:
+                path = f"/v1/proposals/{proposal_id}"
+                answer = await trio.to_thread.run_sync(api.get, path)
+                found.update(answer)
+                assert answer["state"] == state, answer
+
+            await self._rig.eventually(look)
+
+        trio.from_thread.run(there, trio_token=self._token)
+        return found
+
+    def close(self) -> None:
+        assert self._token is not None
+        assert self._stop is not None
+        self._token.run_sync_soon(self._stop.set)
+
+
+@contextmanager
+def town(folder: Path) -> Iterator[Town]:
+    """A running town with an account of each."""
+    made = Town(folder)
+    thread = threading.Thread(target=trio.run, args=(made.run,), daemon=True)
+    thread.start()
+    assert made._ready.wait(60)
+    try:
+        yield made
+    finally:
+        made.close()
+        thread.join(30)
+        assert not thread.is_alive()
