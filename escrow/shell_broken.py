@@ -56,12 +56,10 @@ class Draws:
 
     async def run(self) -> None:
         """Leap over numbers used before a restore; then publish for as long as we live."""
-        try:
-            await self.leap(PROBE)
-        except NodeError as error:  # each draw of ours asks for its own number again
-            log.warning("our earlier draws are not known: %s", error)
+        known = False
         while True:
             try:
+                known = known or await self.leap(PROBE)
                 self.look()
                 await self._publish()
             except NodeError as error:
@@ -85,20 +83,23 @@ class Draws:
                 return f"{number} is entered with another trade already"
         return ""
 
-    async def leap(self, count: int = 1) -> None:
+    async def leap(self, count: int = 1) -> bool:
         """Make sure that none of our next `count` numbers was used before; else jump by 1,000.
 
-        What is entered there bears our signature: our journal is older than our draws.
+        What is entered there bears our signature: our journal is older than our draws. Returns
+        whether each number was answered for. Raises what `on_lost` raises, the count unchanged.
         """
         for _ in range(MAX_LEAPS):
             first = self._world.journal.draws_of(self._world.me) + 1
             found = await self._walk(self._world.me, range(first, first + count))
             if not any(found.values()):
-                return
+                return None not in found.values()
             log.warning("draw %d of ours was entered before: the count jumps", first)
+            # First: once we have jumped, nothing shows it any more.
+            self.on_lost("the network holds a draw of ours that this node does not know")
             with self._world.journal.database.transaction():
                 self._kept.leap()
-            self.on_lost("the network holds a draw of ours that this node does not know")
+        return False
 
     async def record(self, peer: bytes, stated: int = 0) -> DrawRecord:
         """Return what is entered of a peer below the number that he states.

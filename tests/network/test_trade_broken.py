@@ -22,7 +22,7 @@ from p2pnode.app import routes_draws
 from p2pnode.app.client import Client
 from p2pnode.app.commands.draw import draw as draw_command
 from p2pnode.app.routes import Call
-from p2pnode.base.errors import InvalidRecord, NotFound, UsageFault
+from p2pnode.base.errors import InvalidRecord, NotFound, Unreachable, UsageFault
 from p2pnode.base.store import Database
 
 K = Kind
@@ -110,8 +110,9 @@ async def posted(r: Rig) -> None:
 def reuse(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
     """A changed node that states the same number again and again."""
 
-    async def never(count: int = 1) -> None:
+    async def never(count: int = 1) -> bool:
         await trio.lowlevel.checkpoint()
+        return True
 
     monkeypatch.setattr(node.journal, "draws_of", lambda me: 0)
     monkeypatch.setattr(node.exchange.draws, "leap", never)
@@ -401,6 +402,38 @@ async def test_a_number_is_asked_for_once_more_before_it_is_used(
         take = r["taker"].said(trade_id, K.TAKE)
         assert take is not None
         assert take.draw_no == JUMP + 1
+
+
+async def test_the_count_jumps_once_the_loss_is_written_and_not_before() -> None:
+    """Afterwards nothing shows the loss any more: a chain that is away must not hide it."""
+    async with rig() as r:
+        await silent(r)
+        r.post.hook = None
+        await entered(r, "taker", 1)
+        await r.stop("taker")
+        taker = r["taker"]
+        taker.database = Database(None)
+        taker.build()
+        told: list[str] = []
+
+        def lost(why: str) -> None:
+            told.append(why)
+            if len(told) == 1:
+                raise Unreachable("no chain yet")
+
+        taker.exchange.draws.on_lost = lost
+        with pytest.raises(Unreachable):
+            await taker.exchange.draws.leap()
+        assert taker.journal.draws_of(taker.id) == 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(taker.exchange.draws.run)
+
+            async def jumped() -> None:
+                assert taker.journal.draws_of(taker.id) == JUMP
+
+            await r.eventually(jumped)
+            nursery.cancel_scope.cancel()
+        assert len(told) == 2
 
 
 async def test_two_draws_at_once_state_two_numbers() -> None:
