@@ -285,16 +285,20 @@ class Trades:
         state: State,
         messages: Iterable[tuple[Message, bool]],
         listed: Iterable[ArbiterRecord] = (),
+        *,
+        also: Callable[[], None] = lambda: None,
         **kept: bytes,
     ) -> bytes:
         """Write a new trade or case with its first messages; `True` marks our own.
 
-        The records that we list are kept as long as the trade lives.
+        The records that we list are kept as long as the trade lives. `also` writes into the same
+        transaction: one around this call would let delivery begin before its commit.
         """
         world, pairs, records = self.world, list(messages), tuple(listed)
         trade_id = pairs[0][0].trade
         terms, own = kept.get("terms", b""), kept.get("own", b"")
         with world.journal.database.transaction():
+            also()
             world.journal.begin(trade_id, role, state, terms, own, world.clock.now())
             if records:
                 world.journal.roll.hold(trade_id, (r.id for r in records))
