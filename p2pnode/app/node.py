@@ -21,6 +21,7 @@ from dht import bootstrap, endpoint
 from dht.admission import SEED_LIMITS, Limits
 from dht.endpoint import Peer
 from dht.room import SEED_ROOM, Room
+from dht.shell_mailbox import Mailbox
 from dht.shell_node import Dht
 from dht.subnets import Subnets
 from dht.transport_libp2p import Libp2pStreams, open_streams
@@ -29,12 +30,26 @@ from escrow.backend_electrum import ElectrumChain
 from escrow.backend_keys import TradeKeys
 from escrow.backend_wallet import BdkWallet
 from escrow.shell_desktop import Desktop
+from escrow.store_evidence import Shelf
 from escrow.store_journal import Journal
 from escrow.store_locks import CoinLocks
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
 from p2pnode import __version__
-from p2pnode.app import fit, routes_cases, routes_net, routes_offers, routes_trades, routes_wallet
+from p2pnode.app import (
+    fit,
+    routes_bargain,
+    routes_bonds,
+    routes_cases,
+    routes_draws,
+    routes_export,
+    routes_hearing,
+    routes_net,
+    routes_offers,
+    routes_talk,
+    routes_trades,
+    routes_wallet,
+)
 from p2pnode.app.absent import AbsentChain
 from p2pnode.app.api import Api
 from p2pnode.app.config import Settings, metrics_address
@@ -92,6 +107,7 @@ class _Rooms:
     chain: ElectrumChain | AbsentChain
     wallet: BdkWallet
     book: Book
+    box: Mailbox
     exchange: Exchange
     api: Api
 
@@ -141,11 +157,12 @@ class Node:
         offers = fit.DhtRecords(dht, network, fit.OFFER)
         book = Book(me, network, clock, randomness, database, offers)
         account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
+        evidence_key = wire.digest(wire.tag(network.name, "evidence-key"), [keystore.seed.reveal()])
         accounts = AccountStore(database, network, account_key, randomness)
         world = Desktop(
             identity=me,
             network=network,
-            journal=Journal(database, network),
+            journal=Journal(database, network, Shelf(evidence_key, network), clock),
             locks=locks,
             clock=clock,
             randomness=randomness,
@@ -156,17 +173,28 @@ class Node:
             announce=self.events,
         )
         registry = fit.DhtRecords(dht, network, fit.ARBITER)
-        exchange = Exchange(world, self._streams, registry, dht.locate, database)
+        board = fit.DhtBroken(dht, network)
+        box = Mailbox(dht, me, network, clock, database)
+        exchange = Exchange(
+            *(world, self._streams, registry, dht.locate, database, board),
+            fit.TradeMailbox(box),
+        )
         routes = [
             *self._house_routes(),
             *routes_net.routes(dht, self._streams, me, network, clock, minute),
             *routes_offers.routes(book, accounts, network=network, clock=clock),
             *routes_wallet.routes(wallet, chain, locks),
             *routes_trades.routes(exchange, book, accounts),
+            *routes_bargain.routes(exchange, book, accounts),
+            *routes_talk.routes(exchange),
+            *routes_export.routes(exchange),
+            *routes_bonds.routes(exchange),
             *routes_cases.routes(exchange),
+            *routes_draws.routes(exchange),
+            *routes_hearing.routes(exchange),
         ]
         api = Api(routes, self.events, database)
-        return _Rooms(dht, minute, chain, wallet, book, exchange, api)
+        return _Rooms(dht, minute, chain, wallet, book, box, exchange, api)
 
     async def start(self, nursery: trio.Nursery, stop: trio.Event) -> None:
         """Start every room; returns when all of them answer."""
@@ -182,6 +210,7 @@ class Node:
         if isinstance(rooms.chain, ElectrumChain):
             await nursery.start(rooms.chain.run)
             await nursery.start(rooms.wallet.run)
+        await nursery.start(rooms.box.run)
         await nursery.start(rooms.exchange.run)
         nursery.start_soon(rooms.book.run)
         nursery.start_soon(self._announce)
@@ -241,6 +270,7 @@ class Node:
         from p2pnode.app.metrics import MetricsServer, Reading
 
         def read() -> Reading:
+            lies, delivered = self._rooms.exchange.delivery()
             return Reading(
                 info={
                     "version": __version__,
@@ -252,6 +282,8 @@ class Node:
                 transport=self._streams.tally.counts,
                 inbound=self._streams.inbound(),
                 connected=len(self._streams.connected()),
+                mailbox=lies,
+                delivery=delivered,
             )
 
         host, port = metrics_address("metrics", self._settings.metrics)
