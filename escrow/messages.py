@@ -185,7 +185,8 @@ class Message:
             raise InvalidRecord("recipient", "is the sender himself")
         if kind is not Kind.REFUSE and (kind in BEFORE_TRADE) != (message.trade_id == ZERO):
             raise InvalidRecord("trade_id", "is zero before the trade, and only there")
-        if (message.seq == 0) != (message.prev == ZERO):
+        first = message.seq % FRESH_STEP == 0  # of a chain, or of one begun afresh
+        if first != (message.prev == ZERO):
             raise InvalidRecord("prev", "is zero in a chain's first message and in no other")
         if message.draw_no and kind not in {Kind.TAKE, Kind.DRAW}:
             raise InvalidRecord("draw_no", "is not zero outside TAKE and DRAW")
