@@ -61,6 +61,9 @@ def test_json_of_an_own_offer(maker: Daemon) -> None:
         "holders": 4,
         "trade_id": None,
         "created_at": NOW,
+        "accept_bp": 0,
+        "counter_bp": 0,
+        "otherwise": "ask",
     }
     assert (made["min_sat"], made["max_sat"]) == (200_000, 1_000_000)
     assert (made["price"], made["exponent"]) == (61_240_000_000, 2)
@@ -76,11 +79,12 @@ def test_a_taker_sees_the_table_and_the_json(maker: Daemon, taker: Daemon) -> No
     listed = taker(offer, "list", "--sell", "--cur", "EUR")
     ident, node = made["offer_id"][:6], made["maker"][:4]
     assert listed.stdout == (
-        "ID          PRICE EUR  BTC min-max      METHOD         DEP  MAKER\n"
-        f"{ident}      61,240.00  0.0020-0.0100    CUSTOM         15%  {node}…\n"
+        "ID          PRICE EUR  BTC min-max      METHOD         DEP    MAKER\n"
+        f"{ident}      61,240.00  0.0020-0.0100    CUSTOM         15%    {node}…\n"
     )
     seen = json.loads(taker(offer, "list", "--cur", "eur", "--json").stdout)
     own = ("state", "account", "holders", "trade_id", "created_at")
+    own += ("accept_bp", "counter_bp", "otherwise")
     assert seen == {k: v for k, v in made.items() if k not in own} | {"mine": False}
 
 
@@ -172,6 +176,11 @@ def test_mine_shows_state_and_account(maker: Daemon) -> None:
         ({"--account": "nobody"}, 70, "account: there is none called 'nobody'"),
         ({"--deposit": "9.99"}, 65, "deposit: is not 10 to 50 percent"),
         ({"--deposit": "51"}, 65, "deposit: is not 10 to 50 percent"),
+        ({"--buyer-deposit": "9.99"}, 65, "deposit: is not 10 to 50 percent"),
+        ({"--buyer-deposit": "-1"}, 65, "buyer-deposit: '-1' is not a decimal number"),
+        ({"--accept-within": "50.01"}, 65, "accept-within: is not 0 to 50 percent"),
+        ({"--accept-within": "x"}, 65, "accept-within: 'x' is not a decimal number"),
+        ({"--counter-within": "51"}, 65, "counter-within: is not 0 to 50 percent"),
         ({"--terms": "x" * 501}, 65, "terms: is not text of 0 to 500 bytes"),
         ({"--terms": "\x1b[2J"}, 65, "terms: holds a control or direction character"),
     ],

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from p2pnode.app.commands.frame import Session, coins, common, entry, hex_prefix
+from p2pnode.app.commands.offer_answers import answered, policy, with_answers
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.units import MAX_PRICE, decimal, parse_decimal
 
@@ -27,41 +28,6 @@ def _sides(required: bool) -> Callable[[Callable[..., None]], Callable[..., None
         return function
 
     return add
-
-
-def _answers(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say how proposals of another price are answered."""
-    for option in (
-        click.option(
-            "--otherwise",
-            type=click.Choice(("ask", "refuse")),
-            default="ask",
-            show_default=True,
-            help="What happens to other proposals.",
-        ),
-        click.option(
-            "--counter-within",
-            metavar="PERCENT",
-            help="Answer proposals that far off with your limit.",
-        ),
-        click.option(
-            "--accept-within",
-            metavar="PERCENT",
-            default="0",
-            show_default=True,
-            help="Agree to proposals that far below your price (above, if you buy).",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def _policy(accept_within: str, counter_within: str | None, otherwise: str) -> dict[str, Any]:
-    accept_bp = _number("accept-within", accept_within, 2)
-    counter_bp = accept_bp
-    if counter_within is not None:
-        counter_bp = _number("counter-within", counter_within, 2)
-    return {"accept_bp": accept_bp, "counter_bp": counter_bp, "otherwise": otherwise}
 
 
 @click.group()
@@ -85,7 +51,7 @@ def offer() -> None:
 )
 @click.option("--buyer-deposit", metavar="PERCENT", help="The buyer's alone; 0 asks for none.")
 @click.option("--terms", default="", help="A public text of at most 500 bytes.")
-@_answers
+@with_answers
 @common
 def create(
     session: Session,
@@ -132,7 +98,7 @@ def create(
         deposit_buyer_bp=deposit_bp if buyer_bp is None else buyer_bp,
         deposit_seller_bp=deposit_bp,
         terms=terms,
-        **_policy(accept_within, counter_within, otherwise),
+        **policy(accept_within, counter_within, otherwise),
     )
     session.emit(made, *_lines(made))
     if not made["holders"]:
@@ -197,7 +163,7 @@ def mine(session: Session) -> None:
 
 @offer.command()
 @click.argument("offer_id", metavar="ID")
-@_answers
+@with_answers
 @common
 def edit(
     session: Session,
@@ -215,7 +181,7 @@ def edit(
     p2pnode offer edit c05e12 --otherwise refuse
     """
     digits = hex_prefix("offer_id", offer_id, 1)
-    answers = _policy(accept_within, counter_within, otherwise)
+    answers = policy(accept_within, counter_within, otherwise)
     changed = session.client.post(f"/v1/offers/{digits}/answers", **answers)
     session.emit(changed, *_lines(changed))
 
@@ -247,7 +213,7 @@ def _table(currency: str, *, with_side: bool) -> tuple[str, Callable[[dict[str, 
         f"{'PRICE ' + currency:>13}",
         f"{'BTC min-max':<15}",
         f"{'METHOD':<13}",
-        "DEP",
+        f"{'DEP':<5}",
         "MAKER",
     )
 
@@ -258,7 +224,7 @@ def _table(currency: str, *, with_side: bool) -> tuple[str, Callable[[dict[str, 
             f"{price(o):>13}",
             f"{_range(o):<15}",
             f"{','.join(o['methods']):<13}",
-            _deposit(o),
+            f"{_deposit(o):<5}",
             f"{o['maker'][:4]}…" + (" (you)" if o["mine"] else ""),
         )
 
@@ -278,23 +244,15 @@ def _lines(o: dict[str, Any]) -> list[str]:
         f"  deposit   buyer {decimal(o['deposit_buyer_bp'], 2)} %, "
         f"seller {decimal(o['deposit_seller_bp'], 2)} %",
     ]
+    lines.append(entry("escrow", " or ".join(reversed(o["escrow_kinds"]))))
     if o["terms"]:
         lines.append(entry("terms", o["terms"]))
     if "state" in o:
         lines.append(
             f"  state     {o['state']}, {o['holders']} holders, account {o['account'] or '(gone)'}"
         )
-        lines.append(entry("proposals", _answered(o)))
+        lines.append(entry("proposals", answered(o)))
     return lines
-
-
-def _answered(o: dict[str, Any]) -> str:
-    """Say how proposals of another price are answered."""
-    below = "below" if o["side"] == "sell" else "above"
-    words = [f"agreed to within {decimal(o['accept_bp'], 2)} % {below} the price"]
-    if o["counter_bp"] > o["accept_bp"]:
-        words.append(f"answered with that limit within {decimal(o['counter_bp'], 2)} %")
-    return ", ".join(words) + (", else you are asked" if o["otherwise"] == "ask" else ", else no")
 
 
 def price(o: dict[str, Any]) -> str:
