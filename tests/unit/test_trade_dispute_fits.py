@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trade_facts import NET, Play, block_hash, h, identity, record, schnorr, secret
+from trade_facts import EYES, NET, Play, h, identity, record, schnorr, secret
 
 from escrow import opening
 from escrow.arbiters import MAX_FEE_BASE, MAX_FEE_PPM, ArbiterRecord
@@ -191,13 +191,13 @@ def test_the_arbiter_unites_the_records_of_pages_with_those_beside_them() -> Non
     play = Play().acknowledge()
     dispute = play.facts(play.buyer).dispute("he does not answer")
     message = play.next(play.buyer, dispute, play.arbiter.node_id)
-    assert check_dispute(message, play.arbiter.node_id, block_hash)[0] == play.contract
+    assert check_dispute(message, play.arbiter.node_id, EYES)[0] == play.contract
     assert dispute.records
     for n in range(len(dispute.records)):
         short = replace(dispute, records=dispute.records[:n] + dispute.records[n + 1 :])
         message = play.next(play.buyer, short, play.arbiter.node_id)
         with pytest.raises(InvalidRecord, match="records: lack"):
-            check_dispute(message, play.arbiter.node_id, block_hash)
+            check_dispute(message, play.arbiter.node_id, EYES)
 
 
 def test_a_record_that_got_lost_is_a_sentence() -> None:
