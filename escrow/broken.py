@@ -144,8 +144,9 @@ def fitting(
 def owed(messages: Sequence[Message], me: bytes) -> BrokenDraw | None:
     """Return the entry that an aborted trade of ours owes, or None; from its messages alone.
 
-    Owed for silence after DRAW, pages that stopped and any end between REVEAL and the second
-    CONTRACT. Not for a signed ABORT before REVEAL: what was judged there is nobody's fault.
+    Owed for silence after DRAW, pages that stopped, any end between REVEAL and the second
+    CONTRACT, and the taker's ABORT after DRAW: he can compute the arbiter by then, so whatever
+    he says that he judged, it is a try. Not for the maker's before REVEAL, who knows nothing yet.
     What came after the first ABORT changes nothing.
     """
     told: list[Message] = []
@@ -159,7 +160,9 @@ def owed(messages: Sequence[Message], me: bytes) -> BrokenDraw | None:
         return None
     if len({m.sender for m in told if m.kind is Kind.CONTRACT}) == 2:
         return None
-    if Kind.REVEAL not in said and not _silent(told[-1], me):
+    last = told[-1]
+    tried = last.kind is Kind.ABORT and last.sender == take.sender
+    if Kind.REVEAL not in said and not tried and not _silent(last, me):
         return None
     return BrokenDraw.of(take, draw)
 

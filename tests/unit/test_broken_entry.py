@@ -250,9 +250,9 @@ OWED: list[tuple[str, Sequence[Said], str, bool]] = [
     ("no DRAW came", (DRAWN[0], (T, K.ABORT, SILENCE)), T, False),
     ("no REVEAL came", (*DRAWN, (M, K.ABORT, SILENCE)), M, True),
     ("the maker changed his mind", (*DRAWN, (M, K.ABORT, "no time")), M, False),
-    ("the set was too small", (*DRAWN, (T, K.ABORT, "too few")), T, False),
-    ("the taker said so", (*DRAWN, (T, K.ABORT, "too few")), M, False),
-    ("the taker said he heard nothing", (*DRAWN, (T, K.ABORT, SILENCE)), M, False),
+    ("the set was too small", (*DRAWN, (T, K.ABORT, "too few")), T, True),
+    ("the taker said so", (*DRAWN, (T, K.ABORT, "too few")), M, True),
+    ("the taker said he heard nothing", (*DRAWN, (T, K.ABORT, SILENCE)), M, True),
     ("the maker's pages stopped", (*DRAWN, (T, K.GET), (T, K.ABORT, SILENCE)), T, True),
     (
         "the taker's word came too late",
