@@ -58,10 +58,12 @@ STEP = 600
 class Rig:
     """Maker, taker, arbiters and a stranger on one chain."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self.nursery = nursery
-        self.box = Sandbox(None)
-        self.server = ElectrumServer(self.box)
+    def __init__(
+        self, nursery: trio.Nursery, box: Any = None, server: Any = None, salt: bytes = b""
+    ) -> None:
+        self.nursery, self.salt = nursery, salt  # the salt makes other people of the same names
+        self.box = box or Sandbox(None)
+        self.server = server or ElectrumServer(self.box)
         self.clock = SetClock()
         self.post = Post()
         self.mailbox: Callable[[Node], Mailbox] | None = None  # makes each node's, at each start
@@ -105,8 +107,9 @@ class Rig:
         assert self[name].balance() == sat
 
     async def _add(self, name: str) -> None:
-        words = str(bdk.Mnemonic.from_entropy(hashlib.sha256(name.encode()).digest()[:16]))
-        identity = Identity.grind(NET, hashlib.sha256(name.encode()).digest())
+        secret = hashlib.sha256(self.salt + name.encode()).digest()
+        words = str(bdk.Mnemonic.from_entropy(secret[:16]))
+        identity = Identity.grind(NET, secret)
         node = Node(name, self, identity, words, Database(None), Desk(name), Registry(self.records))
         self.nodes[name] = node
         self.post.names[node.id] = name
@@ -384,11 +387,12 @@ async def rig(
     strangers: Sequence[str] = (),
     hook: Hook | None = None,
     mailbox: Callable[[Node], Mailbox] | None = None,
+    make: Callable[[trio.Nursery], Rig] = Rig,
 ) -> AsyncIterator[Rig]:
     """A running rig with funded traders and registered arbiters."""
     backend_second.warm()
     async with trio.open_nursery() as nursery:
-        made = Rig(nursery)
+        made = make(nursery)
         made.post.hook, made.mailbox = hook, mailbox
         handler = _Lines(made.log)
         loggers = [logging.getLogger(name) for name in ("escrow", "p2pnode")]

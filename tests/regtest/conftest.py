@@ -4,6 +4,7 @@
 name others. Without them the tests skip; with CI set that is a failure.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +32,14 @@ def electrumx(bitcoind: Bitcoind, tmp_path_factory: pytest.TempPathFactory) -> I
     """A real Electrum server on the node; yields "127.0.0.1:PORT"."""
     with electrum_server(bitcoind, tmp_path_factory.mktemp("electrumx")) as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bitcoind, str]]:
+    """A node whose clock is the tests' (two years ago at first), and its Electrum server."""
+    folder, clock = tmp_path_factory.mktemp("core"), int(time.time()) - 730 * 86_400
+    with (
+        Bitcoind(bitcoind_program(), folder, clock) as node,
+        electrum_server(node, tmp_path_factory.mktemp("core-electrumx")) as endpoint,
+    ):
+        yield node, endpoint

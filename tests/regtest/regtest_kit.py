@@ -15,6 +15,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COIN = 100_000_000
 START_S = 60
 SPACING = 600  # seconds of chain time between two blocks, where the test owns the clock
+DAY_BLOCKS = 144
 PR_SET_PDEATHSIG = 1
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -59,7 +61,8 @@ class Bitcoind:
     def __enter__(self) -> Self:
         self.start()
         self.rpc("createwallet", "miner", wallet=None)
-        self.mine(110)
+        self.mine(10, self.rpc("getnewaddress", "", "bech32"))
+        self.leap(100)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,9 +70,9 @@ class Bitcoind:
 
     # -- the process
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start it on its data."""
-        argv = [*self._argv, *([f"-mocktime={self.clock}"] if self.clock else [])]
+        argv = [*self._argv, *([f"-mocktime={self.clock}"] if self.clock else []), *options]
         self._process = Service(argv, self.folder / "stdout.log")
         self._process.wait_for(self._ready)
 
@@ -85,6 +88,13 @@ class Bitcoind:
         self._process.kill()
         with pytest.raises(ConnectionRefusedError):
             self.rpc("getblockcount")
+
+    def forget(self, *options: str) -> None:
+        """Start it again with an empty mempool, and with other options."""
+        self.stop()
+        self.start("-persistmempool=0", *options)
+        self.rpc("loadwallet", "miner", wallet=None)
+        self.rpc("syncwithvalidationinterfacequeue", wallet=None)
 
     def _ready(self) -> bool:
         try:
@@ -117,12 +127,12 @@ class Bitcoind:
         step: int = SPACING,
         empty: bool = False,
     ) -> list[str]:
-        """Mine blocks, to the node's own wallet unless told otherwise; return their hashes.
+        """Mine blocks, to nobody unless told otherwise; return their hashes.
 
-        `step` is their distance in seconds where the test owns the clock; an empty block
+        A block for the node's own wallet costs a hundred times as long. `step` is their distance in seconds where the test owns the clock; an empty block
         leaves the mempool where it is.
         """
-        where = address or self.rpc("getnewaddress", "", "bech32")
+        where = address or self.nobody
         if not self.clock and not empty:
             return self.rpc("generatetoaddress", count, where)
         found = []
@@ -135,6 +145,16 @@ class Bitcoind:
             else:
                 found += self.rpc("generatetoaddress", 1, where)
         return found
+
+    def leap(self, count: int, *, step: int = SPACING, chunk: int = DAY_BLOCKS) -> None:
+        """Mine very many blocks fast; a clock of ours moves once a chunk, by all its time."""
+        while count:
+            some = min(count, chunk)
+            if self.clock:
+                self.clock += some * step
+                self.rpc("setmocktime", self.clock, wallet=None)
+            self.rpc("generatetoaddress", some, self.nobody)
+            count -= some
 
     def reorg(self, depth: int) -> None:
         """Replace the last blocks by a longer run of empty ones; their payments wait again."""
@@ -177,6 +197,16 @@ class Bitcoind:
         return taken
 
     # -- what it decodes
+
+    @cached_property
+    def nobody(self) -> str:
+        """The address of a script that anyone could spend."""
+        return str(self.rpc("decodescript", "51")["segwit"]["address"])
+
+    def spender(self, txid: str, vout: int) -> str:
+        """Return the txid of the unconfirmed spend of an output, or nothing."""
+        (found,) = self.rpc("gettxspendingprevout", [{"txid": txid, "vout": vout}])
+        return str(found.get("spendingtxid", ""))
 
     def decoded(self, txid: str) -> dict[str, Any]:
         """Return the node's own reading of a transaction, confirmed or not."""

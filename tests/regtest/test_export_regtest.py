@@ -148,7 +148,7 @@ def test_two_bare_wallets_spend_every_kind_and_branch(bare: Bare) -> None:
             "getblockheader", bare.node.rpc("gettransaction", _txid(last))["blockhash"]
         )["height"]
     )
-    bare.node.mine(n - 2 - age)  # in the next block the escrow is n - 1 old
+    bare.node.leap(n - 2 - age)  # in the next block the escrow is n - 1 old
     for raw in late.values():
         with pytest.raises(RpcError, match="non-BIP68-final"):
             bare.node.rpc("sendrawtransaction", raw)

@@ -25,10 +25,11 @@ OPENING = COIN // 2
 RATE = 2  # sat/vB on regtest, where nobody estimates
 REFUSED = 70
 # Sizes of docs/wire.md and of the protocol, in weight units.
-INPUT, ESCROW_INPUT, P2WPKH_OUTPUT = 272, 418, 124
+INPUT, ESCROW_INPUT, P2WPKH_OUTPUT = 272, 530, 124
 FUNDING_COMMON, PAYOUT_COMMON = 214, 42
 PAY_WITHIN = (2 + 4) * DAY  # ACK, then the method's period
 REPLY = 4 * DAY
+N = 144 * (4 + 30)  # blocks after which the backup branch opens
 
 pytestmark = pytest.mark.regtest
 
@@ -183,12 +184,15 @@ def check_payout(market: Market, trade: dict[str, Any], shares: tuple[int, ...])
     assert tuple(map(value, tx["vout"])) == shares
     assert {o["scriptPubKey"]["type"] for o in tx["vout"]} == {"witness_v0_keyhash"}
     assert tx["weight"] <= PAYOUT_COMMON + ESCROW_INPUT + P2WPKH_OUTPUT * len(shares)
-    assert tx["vsize"] <= {2: 177, 3: 208}[len(shares)]
+    assert tx["vsize"] <= {2: 205, 3: 236}[len(shares)]
     assert RATE <= 4 * node.fee(tx) / tx["weight"] < RATE * 1.02
     script = node.rpc("decodescript", point["txinwitness"][-1])
-    need, *keys, count, check = script["asm"].split()
-    assert (need, count, check) == ("2", "3", "OP_CHECKMULTISIG")
-    assert keys == sorted(set(keys))
+    words = script["asm"].split()
+    main, between, backup, end = words[1:4], words[4:9], words[9:12], words[12:]
+    assert (words[0], between) == ("2", ["3", "OP_CHECKMULTISIG", "OP_IFDUP", "OP_NOTIF", "2"])
+    assert end == ["3", "OP_CHECKMULTISIGVERIFY", str(N), "OP_CHECKSEQUENCEVERIFY", "OP_ENDIF"]
+    assert (main, backup) == (sorted(main), sorted(backup))
+    assert len({*main, *backup}) == 6
     assert script["segwit"]["address"] == trade["escrow_address"]
     return tx
 
