@@ -58,14 +58,16 @@ class Points:
             raise Died
         self.trace.append((node.name, what))
         self.since[node.name] += 1
-        first = not self.deaths and len(self.trace) - 1 == self.armed
-        if first or self._again(node):
+        if self.dies(node):
             self.deaths.append((node.name, what))
             self.since.clear()
             node.die()
             raise Died
 
-    def _again(self, node: "PointNode") -> bool:
+    def dies(self, node: "PointNode") -> bool:
+        """Tell whether the point just noted is armed, or the second death's."""
+        if not self.deaths:
+            return len(self.trace) - 1 == self.armed
         once = len(self.deaths) == 1 and self.deaths[0][0] == node.name
         return once and self.since[node.name] - 1 == self.second
 

@@ -22,6 +22,7 @@ from typing import Any
 import points_world
 import pytest
 from points_node import Points
+from points_power import InCommit, power_cuts
 from points_world import TRADERS, Base, Scenario, play
 
 PAIRS = 160
@@ -86,10 +87,10 @@ def stage(folder: Path) -> dict[str, Act]:
     }
 
 
-def run(job: tuple[str, int | None, int | None]) -> Outcome:
+def run(job: tuple[str, int | None, int | None], points: Points | None = None) -> Outcome:
     """Play an act with these deaths. Whatever is wrong is told, not raised."""
     name, armed, second = job
-    act, points = ACTS[name], Points(armed, second)
+    act, points = ACTS[name], points or Points(armed, second)
     folder = Path(tempfile.mkdtemp(prefix="points-", dir=act.base.folder.parent))
     wrong = ""
     try:
@@ -186,3 +187,67 @@ def test_a_second_death_during_recovery(traces, capsys):
     with capsys.disabled():
         early = sum(second < 8 for _, _, second in pairs)
         print(f"\ncrash points: {len(pairs)} pairs of deaths, {early} of them at once, seed {SEED}")
+
+
+# ------------------------------------------------------------------ the power too
+
+CUTS = 40  # at points of any kind
+COMMIT_CUTS = 80  # inside a commit
+SPOILED = 12  # runs of the control
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A power cut: where, and how SQLite syncs."""
+
+    name: str
+    armed: int
+    inside: bool
+    synchronous: str = "FULL"
+
+
+def cut(job: Cut) -> tuple[Outcome, int]:
+    """Play an act in which the dead node's machine loses its power; return the writes lost too."""
+    with power_cuts(job.armed, synchronous=job.synchronous) as disk:
+        points = InCommit(job.armed, disk) if job.inside else Points(job.armed)
+        outcome = run((job.name, job.armed, None), points)
+        assert disk.committing is None
+        return outcome, disk.lost
+
+
+def cuts(jobs: list[Cut]) -> list[tuple[Outcome, int]]:
+    with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
+        return pool.map(cut, jobs, chunksize=4)
+
+
+def drawn(traces, count, chance, wanted):
+    """Draw points from all acts whose label is wanted."""
+    every = [(n, k) for n, t in traces.items() for k, (_, what) in enumerate(t) if wanted(what)]
+    return chance.sample(every, count)
+
+
+def test_a_power_cut_loses_nothing_that_was_committed(traces, capsys):
+    chance = random.Random(SEED + 1)
+    jobs = [Cut(n, k, inside=False) for n, k in drawn(traces, CUTS, chance, bool)]
+    commits = drawn(traces, COMMIT_CUTS, chance, lambda what: what.startswith("before commit of"))
+    jobs += [Cut(n, k, inside=True) for n, k in commits]
+    found = cuts(jobs)
+    assert not [told(outcome) for outcome, _ in found if outcome.wrong]
+    assert all(len(outcome.deaths) == 1 for outcome, _ in found)
+    lost = [lost for (_, lost), job in zip(found, jobs, strict=True) if job.inside]
+    assert sum(map(bool, lost)) > COMMIT_CUTS // 2  # the log's pages were written, not synced
+    with capsys.disabled():
+        print(
+            f"\npower cuts: {CUTS} at points, {COMMIT_CUTS} inside a commit, "
+            f"{sum(lost)} writes dropped or torn"
+        )
+
+
+def test_without_its_syncs_the_journal_would_fail_these_tests(traces, monkeypatch):
+    """The control: SQLite told not to wait for the disk at each commit."""
+    monkeypatch.setattr(points_world, "PATIENCE_S", 30)
+    chance = random.Random(SEED + 2)
+    sent = drawn(traces, SPOILED, chance, lambda what: what in ("after reply", "after WITNESS"))
+    found = cuts([Cut(n, k, inside=False, synchronous="NORMAL") for n, k in sent])
+    assert sum(lost > 0 for _, lost in found) > SPOILED // 2
+    assert sum(bool(outcome.wrong) for outcome, _ in found) >= SPOILED // 3
