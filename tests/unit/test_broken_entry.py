@@ -54,10 +54,10 @@ def test_an_entry_is_read_back_and_files_under_both_numbers() -> None:
 def test_the_longest_entry_is_under_its_bound_and_holds_no_payload() -> None:
     words = b"\xc4\x40" + b"a secret offer" * 4
     take = take_of(
-        number=MAX_DRAWS, seq=MAX_SEQ, prev=h("p"), tip_height=499_999_999, payload=words
+        number=MAX_DRAWS, seq=MAX_SEQ - 1, prev=h("p"), tip_height=499_999_999, payload=words
     )
     draw = draw_of(
-        take, number=MAX_DRAWS, seq=MAX_SEQ, prev=h("p"), tip_height=499_999_999, payload=words
+        take, number=MAX_DRAWS, seq=MAX_SEQ - 1, prev=h("p"), tip_height=499_999_999, payload=words
     )
     raw = Filed(MAKER, BrokenDraw.of(take, draw)).wire()
     assert len(raw) < MAX_BYTES == 1024
