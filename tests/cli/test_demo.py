@@ -154,7 +154,17 @@ def check_shape(lines: list[dict], done: dict) -> None:
             assert {"step", "who", "seconds"} <= set(line)
             assert line["who"] in {"chain", *NODES}
     named = {line["step"] for line in lines if line["event"] == "step"}
-    assert {"register", "fund", "offer", "find", "take", "draw", "escrow", "pay-sent"} <= named
+    assert {
+        "register",
+        "fund",
+        "bond",
+        "offer",
+        "find",
+        "take",
+        "draw",
+        "escrow",
+        "pay-sent",
+    } <= named
     assert {"received", "payout", "dispute", "notice", "statement", "refused", "verdict"} <= named
     draws = [line for line in lines if line["event"] == "draw"]
     assert [d["verified"] for d in draws] == [True, True]
@@ -175,12 +185,14 @@ def check_kept(lines: list[dict], root: Path) -> None:
 
 def check_money(chain, lines: list[dict], done: dict, owners: dict[str, set[str]]) -> None:
     first, second = done["trades"]
+    bonds = {e["who"]: e["txid"] for e in lines if e.get("step") == "bond"}
     funds = {e["who"]: e["txid"] for e in lines if e.get("step") == "fund"}
-    born = 0
+    assert set(funds) == set(owners)
     for name, txid in funds.items():
-        tx, height = blocks.find_tx(chain, txid)
-        owners[name] |= {out.address for out in tx.outputs if out.value == 50_000_000}
-        born = max(born, height)
+        tx, _ = blocks.find_tx(chain, txid)
+        sat = 10_000_000 if name in bonds else 50_000_000
+        owners[name] |= {out.address for out in tx.outputs if out.value == sat}
+    born = check_bonds(chain, bonds)
     payouts = [blocks.find_tx(chain, trade["payout_txid"]) for trade in done["trades"]]
     judge = judge_of(lines, second)
     strangers = {
@@ -197,7 +209,9 @@ def check_money(chain, lines: list[dict], done: dict, owners: dict[str, set[str]
     for name, row in done["balances"].items():
         assert row["before_sat"] == before[name], name
         assert row["after_sat"] == after[name], name
-        assert row["expected_sat"] == by_hand()[name if name in funds else "arbiter"][name == judge]
+        due = by_hand()
+        earned = due["fee"] if name == judge else 0
+        assert row["expected_sat"] == (before[name] + earned if name in bonds else due[name])
 
     fees = 0
     for trade, (tx, height) in zip(done["trades"], payouts, strict=True):
@@ -209,7 +223,7 @@ def check_money(chain, lines: list[dict], done: dict, owners: dict[str, set[str]
         assert blocks.fee(chain, tx) == trade["fee_sat"]
         fees += trade["fee_sat"] + blocks.fee(chain, blocks.find_tx(chain, trade["escrow_txid"])[0])
     assert sum(before.values()) - sum(after.values()) == fees  # not a satoshi elsewhere
-    assert first["buyer_sat"] == 500_000 + 75_000 - fee_of(708)
+    assert first["buyer_sat"] == 500_000 + 75_000 - fee_of(42 + 530 + 2 * 124)
     assert second["buyer_sat"] == 1_000_000 < 2_000_000 + 300_000
 
 
@@ -217,15 +231,27 @@ def fee_of(weight: int) -> int:
     return -(-RATE * weight // 4)
 
 
-def by_hand() -> dict[str, tuple[int, ...]]:
+def check_bonds(chain, bonds: dict[str, str]) -> int:
+    """Each arbiter's bond is on the chain, locked and unspent; returns the last one's height."""
+    heights = []
+    for name, sat in zip(NODES[1:4], (4_000_000, 5_000_000, 6_000_000), strict=True):
+        tx, height = blocks.find_tx(chain, bonds[name])
+        (vout,) = (n for n, out in enumerate(tx.outputs) if out.value == sat)
+        assert tx.outputs[vout].script[:2] == b"\x00\x20"  # P2WSH
+        assert blocks.find_spend(chain, (tx.txid, vout)) is None
+        heights.append(height)
+    return max(heights)
+
+
+def by_hand() -> dict[str, int]:
     """Return what everybody must hold, from the demo's two contracts written out by hand."""
     share = fee_of(107 + 272 + 124)  # half the common part, one coin, one change
-    release, verdict = fee_of(42 + 418 + 2 * 124), fee_of(42 + 418 + 3 * 124)
+    release, verdict = fee_of(42 + 530 + 2 * 124), fee_of(42 + 530 + 3 * 124)
     arbiter_fee = 1_000 + 2_000_000 // 1_000
     taker = 50_000_000 - (75_000 + share) + (575_000 - release) - (300_000 + share) + 1_000_000
     rest = 2_600_000 - arbiter_fee - 1_000_000 - verdict
     maker = 50_000_000 - (575_000 + share) + 75_000 - (2_300_000 + share) + rest
-    return {"maker": (maker,), "taker": (taker,), "arbiter": (0, arbiter_fee)}
+    return {"maker": maker, "taker": taker, "fee": arbiter_fee}
 
 
 def judge_of(lines: list[dict], trade: dict) -> str:

@@ -33,8 +33,8 @@ LOOK_S: Final = 0.2
 def demo(as_json: bool, keep: bool, data_dir: Path | None) -> None:
     r"""Run a whole network on this machine and trade on it, in under a minute.
 
-    A private chain, a seed, three arbiters, a maker and a taker, each a process of its own:
-    a trade that ends well, then one that the arbiter must rule on. Nothing is left running.
+    A private chain, a seed, three bonded arbiters, a maker and a taker, each a process of its
+    own: a trade that ends well, then one that the arbiter must rule on. Nothing is left running.
 
     \b
     p2pnode demo

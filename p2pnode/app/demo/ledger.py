@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 FUNDING_COMMON: Final = 107  # half of the 214 that both sides share
 FUNDING_INPUT: Final = 272
 PAYOUT_COMMON: Final = 42
-PAYOUT_INPUT: Final = 418  # 2-of-3
+PAYOUT_INPUT: Final = 530  # 2-of-3 with a backup branch, the kind that trades use by default
 OUTPUT: Final = 124
 
 

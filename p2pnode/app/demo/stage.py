@@ -22,6 +22,7 @@ class Stage:
     def __init__(self, net: Processes, show: Show) -> None:
         self.net, self.show = net, show
         self.names: dict[str, str] = {}  # node id -> name
+        self.bonds: dict[str, str] = {}  # arbiter -> BTC that he has locked
         self.height = 0
         self._checks: list[tuple[str, str, Command]] = []
 

@@ -1,6 +1,7 @@
 """The story of the demo: a network comes up, one trade ends well, one before its arbiter.
 
     chain ── seed ── arbiter1..3, maker, taker      seven processes, joined through the seed
+    bonds     three arbiters lock bitcoin, and are drawn by its weight
     trade 1   offered, found, taken, drawn, funded, paid, released
     trade 2   offered, found, taken, drawn, funded, paid, disputed, heard, ruled
 
@@ -15,8 +16,12 @@ from p2pnode.app.demo import ledger, trading
 from p2pnode.app.demo.processes import CHAIN, Processes, ProcessFault
 from p2pnode.app.demo.show import Show
 from p2pnode.app.demo.stage import ARBITERS, MAKER, SEED, TAKER, WALLETS, Stage
+from p2pnode.base.units import decimal
 
-FUNDS: Final = "0.5"
+FUNDS: Final = {MAKER: "0.5", TAKER: "0.5"} | dict.fromkeys(ARBITERS, "0.1")
+BONDS: Final = dict(zip(ARBITERS, ("0.04", "0.05", "0.06"), strict=True))
+LOCK_DAYS: Final = 365
+RIPE_BLOCKS: Final = 9  # one to confirm, two to age, six down to the anchor
 NODES: Final = (SEED, *WALLETS)
 
 Ended = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -30,8 +35,9 @@ def play(net: Processes, show: Show) -> Ended:
     stage = Stage(net, show)
     show.part("A chain, a seed, three arbiters, a maker and a taker, each a process")
     _start(stage)
-    _register(stage)
     _fund(stage)
+    _bond(stage)
+    _register(stage)
     before = {name: stage.held(name) for name in WALLETS}
     show.part(f"Trade 1: {trading.LOW} BTC, and everybody keeps his word")
     first = trading.play_released(stage)
@@ -86,20 +92,44 @@ def _register(stage: Stage) -> None:
         accounts.append(net.begin(name, *words))
     for name, command in begun.items():
         answer = command.answer()
-        fees = f"{answer['fee_base_sat']} sat and {answer['fee_ppm']} ppm"
-        show.step("register", name, f"registers for {fees}; {answer['holders']} nodes hold it")
+        if not answer["bond"]:
+            raise ProcessFault(name, "registered without his bond")
+        weight = decimal(answer["weight"], 8)
+        text = f"registers: weight {weight} BTC·years; {answer['holders']} nodes hold it"
+        show.step("register", name, text)
     for command in accounts:
         command.answer()
 
 
 def _fund(stage: Stage) -> None:
     net, show = stage.net, stage.show
-    show.doing(CHAIN, "pays the two traders")
-    for name in (MAKER, TAKER):
-        address = net.cli(name, "wallet", "address")["address"]
-        paid = net.cli(CHAIN, "sandbox", "fund", address, FUNDS)
-        show.step("fund", name, f"gets {FUNDS} BTC to trade with", paid["txid"])
+    show.doing(CHAIN, "pays traders and arbiters")
+    asked = {name: net.begin(name, "wallet", "address") for name in FUNDS}
+    for name, command in asked.items():
+        paid = net.cli(CHAIN, "sandbox", "fund", command.answer()["address"], FUNDS[name])
+        use = "lock as a bond" if name in BONDS else "trade with"
+        show.step("fund", name, f"gets {FUNDS[name]} BTC to {use}", paid["txid"])
     stage.mine(1, "the coins confirm")
+
+
+def _bond(stage: Stage) -> None:
+    """The arbiters lock bitcoin, and wait until it is old enough to be drawn by."""
+    net, show = stage.net, stage.show
+    for name in ARBITERS:
+        show.doing(name, "sees his coins")
+        stage.held(name)
+    lock = ("--lock", str(LOCK_DAYS), "--yes")
+    begun = {
+        name: net.begin(name, "arbiter", "bond", "create", "--amount", amount, *lock)
+        for name, amount in BONDS.items()
+    }
+    for name, command in begun.items():
+        text = f"locks {BONDS[name]} BTC for {LOCK_DAYS} days"
+        show.step("bond", name, text, command.answer()["txid"])
+    stage.bonds = dict(BONDS)
+    stage.mine(RIPE_BLOCKS, "the bonds grow old enough")
+    for name in ARBITERS:
+        stage.ask(name, "sees his bond", "/v1/bonds", lambda b: b[0]["state"] == "drawable")
 
 
 def _balances(

@@ -102,11 +102,12 @@ def _fund(stage: Stage, trade_id: str) -> Deal:
     theirs = stage.trade(MAKER, trade_id, "the draw", lambda t: t.get("arbiter"))["arbiter"]
     if drawn != theirs:
         raise ProcessFault(MAKER, f"drew arbiter {theirs[:16]}…, the taker drew {drawn[:16]}…")
-    show.step("draw", stage.names[drawn], "is drawn: committed, revealed, the same for both")
+    name = stage.names[drawn]
+    show.step("draw", name, f"is drawn by his bond of {stage.bonds[name]} BTC, the same for both")
     stage.begin_check(TAKER, trade_id, drawn)
     show.doing(TAKER, "both build and sign the joint funding")
-    for name in (TAKER, MAKER):
-        trade = stage.trade(name, trade_id, "the funding", lambda t: t["state"] == "Broadcast")
+    for side in (TAKER, MAKER):
+        trade = stage.trade(side, trade_id, "the funding", lambda t: t["state"] == "Broadcast")
     deal = Deal.of(trade, stage.names)
     text = f"both sign: {decimal(deal.escrow_sat, 8).rstrip('0')} BTC into escrow"
     show.step("escrow", MAKER, text, deal.escrow_txid)
