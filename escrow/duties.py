@@ -61,7 +61,8 @@ def duties(state: State, facts: Facts, now: int) -> tuple[Duty, ...]:
             return (*_broadcast(state, facts), *_concede(state, facts))
         case Closed(raw=raw):
             lost = raw and facts.view and not facts.view.spend
-            return (Publish(raw),) if lost else ()
+            before = (Publish(facts.final_funding),) if _gone(facts) else ()
+            return (*before, Publish(raw)) if lost else ()
         case Toxic():
             return (*_payable(state, facts), *_toxic(state, facts), *_calls(state, facts))
         case _ if isinstance(state, _LOCKED):

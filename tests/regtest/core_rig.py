@@ -170,6 +170,18 @@ class CoreRig(Rig):
         await self.synced()
         await self.eventually(there)
 
+    async def deposit(self, trade_id: bytes, depth: int) -> None:
+        """Wait until both traders see the escrow's deposit that deep."""
+
+        async def there() -> None:
+            for name in ("maker", "taker"):
+                view = self[name].facts(trade_id).view
+                assert view is not None
+                assert view.funding_height is not None
+                assert view.funding_depth == depth, (name, view)
+
+        await self.eventually(there)
+
     async def ended(self, trade_id: bytes, outcome: str) -> None:
         await self.both(trade_id, Closed)
         for name in ("maker", "taker"):
