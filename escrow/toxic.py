@@ -75,9 +75,9 @@ def step(state: Toxic, event: Event, facts: Facts) -> Step:
             return (words.paid_out(state, final, raised, facts) if whole else state), ()
         case Received():
             return state, ()  # kept for the arbiter; it moves nothing here
-        case SayReceived() if facts.me == facts.seller:
+        case SayReceived() if facts.me == facts.seller and facts.funding is not None:
             return replace(state, conceding=1), ()
-        case SayNotPaid() if facts.me == facts.buyer:
+        case SayNotPaid() if facts.me == facts.buyer and facts.funding is not None:
             return replace(state, conceding=1), ()
         case ReleaseSigned(payload) | SettleSigned(payload):
             kind = payload.kind
