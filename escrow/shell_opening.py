@@ -5,13 +5,14 @@ message is signed; what the maker's policy refuses gets a signed REFUSE naming f
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import trio
 
 from escrow.anchor import Anchor
 from escrow.arbiters import ArbiterRecord
-from escrow.contract import KIND_2OF3, max_rate
+from escrow.contract import KIND_BACKUP, max_rate
 from escrow.draw import (
     ANCHOR_DEPTH,
     ANCHOR_SLACK,
@@ -22,13 +23,15 @@ from escrow.draw import (
     shortlist,
     work_of,
 )
+from escrow.errors import NotYet
 from escrow.facts import Own
 from escrow.messages import ZERO, Message
 from escrow.model import Aborted, Contracting, Drawing, Taking
 from escrow.needs import Disclosure, Registry
 from escrow.payloads import MAX_NOTE, Draw, Part, Refuse, Take
 from escrow.rates import FEE_TARGET, chosen_rate
-from escrow.errors import NotYet
+from escrow.shell_bargain import Bargains
+from escrow.shell_broken import Draws
 from escrow.shell_trades import Trades
 from escrow.store_journal import TRADER
 from escrow.store_roll import MAX_HOLDERS
@@ -45,10 +48,14 @@ MAX_OPENING: Final = 16  # trades that others begin here at a time
 class Opening:
     """Begins trades in either role."""
 
-    def __init__(self, trades: Trades, registry: Registry) -> None:
+    def __init__(
+        self, trades: Trades, registry: Registry, bargains: Bargains, draws: Draws
+    ) -> None:
         self._trades = trades
+        self._bargains = bargains
         self._world = trades.world
         self._registry = registry
+        self.draws = draws
         self._refreshed = 0
 
     # -- what both roles need
@@ -91,6 +98,8 @@ class Opening:
         return Anchor(world.network, height, amount_sat, frozenset(traders), world.chain)
 
     async def _check_funds(self, need: int, rate: int) -> None:
+        if not need:
+            return  # a buyer without a deposit brings no coin
         have = sum(c.value for c in await self._world.purse.spendable())
         need += -(-rate * FEE_MARGIN_WU // 4)
         if have < need:
@@ -100,19 +109,36 @@ class Opening:
                 field="amount_sat",
             )
 
-    async def _part(self, trade_id: bytes, account: Disclosure) -> Part:
+    async def _script(self) -> bytes:
         spare = self._world.journal.take_spare_script()
+        return spare or await self._world.purse.fresh_script()
+
+    def _part(self, trade_id: bytes, script: bytes, account: Disclosure, kind: str) -> Part:
+        keys = self._world.keys
         return Part(
-            escrow_key=self._world.keys.escrow_key(trade_id).public,
-            backup_key=b"",
-            script=spare or await self._world.purse.fresh_script(),
+            escrow_key=keys.escrow_key(trade_id).public,
+            backup_key=keys.backup_key(trade_id).public if kind == KIND_BACKUP else b"",
+            script=script,
             account_hash=account.account_hash,
         )
 
     # -- the taker
 
-    async def take(self, terms: Terms, amount_sat: int, account: Disclosure) -> bytes:
-        """Take an offer: sign and journal a TAKE. Returns the trade id. Raises LocalFault."""
+    async def take(
+        self,
+        terms: Terms,
+        amount_sat: int,
+        account: Disclosure,
+        *,
+        escrow_kind: str = "",
+        counter: bytes = ZERO,
+        fiat_minor: int = 0,
+    ) -> bytes:
+        """Take an offer: sign and journal a TAKE. Returns the trade id. Raises LocalFault.
+
+        `escrow_kind` is one of the offer's, by default the one with a backup branch; `counter`
+        is the maker's COUNTER and `fiat_minor` its sum.
+        """
         world = self._world
         if terms.maker == world.me:
             raise LocalFault("this is your own offer", field="offer")
@@ -130,6 +156,7 @@ class Opening:
         pool, why = self._lists(anchor)
         if why:
             raise LocalFault(f"no arbiter can be drawn: {why}", field="arbiters")
+        kind = terms.kind(escrow_kind)
         dep_b, dep_s = (deposit(bp, amount_sat) for bp in (terms.dep_b_bp, terms.dep_s_bp))
         need = dep_b if terms.maker_is_seller else amount_sat + dep_s
         await self._check_funds(need, await self._rate(amount_sat + dep_b + dep_s))
@@ -137,11 +164,11 @@ class Opening:
         draft = Take(
             offer_hash=terms.offer_hash,
             maker=terms.maker,
-            counter=ZERO,
+            counter=counter,
             amount_sat=amount_sat,
-            fiat_minor=fiat_for(amount_sat, terms.price),
+            fiat_minor=fiat_minor or fiat_for(amount_sat, terms.price),
             method=terms.method,
-            escrow_kind=KIND_2OF3,
+            escrow_kind=kind,
             anchor_h=anchor_h,
             anchor_hash=anchor_hash,
             work=0,
@@ -149,14 +176,19 @@ class Opening:
             commitment=commit(world.network, nonce),
         )
         work = await trio.to_thread.run_sync(find_work, world.network, draft, world.me)
-        take = self._trades.sign(ZERO, terms.maker, replace(draft, work=work), ())
-        part = await self._part(take.id, account)
+        draft = replace(draft, work=work)
+        script = await self._script()
+        await self.draws.leap()
+        # Nothing below awaits: two draws of ours never state one number.
+        take = self._trades.sign(ZERO, terms.maker, draft, ())
+        part = self._part(take.id, script, account, kind)
         own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
         return self._trades.begin(
             TRADER,
             Taking(world.clock.now()),
             [(take, True)],
             pool,
+            also=partial(self._bargains.used, draft, take.id),
             terms=wire.pack(terms.array()),
             own=wire.pack(own.array()),
         )
@@ -175,9 +207,9 @@ class Opening:
         work = wire.leading_zero_bits(work_of(world.network, take, message.sender, take.work))
         if work < world.network.take_bits:
             raise InvalidRecord("work", f"has {work} zero bits of {world.network.take_bits}")
-        terms = self._open_to(take)
+        terms, agreed = self._open_to(take, message.sender)
         try:
-            terms.check(take)
+            terms.check(take, agreed)
             self._check_anchor(take)
             await self.refresh()
             anchor = self._anchor(take.anchor_h, take.amount_sat, world.me, message.sender)
@@ -192,17 +224,19 @@ class Opening:
             rate = await self._rate(take.amount_sat + dep_b + dep_s)
             need = take.amount_sat + dep_s if terms.maker_is_seller else dep_b
             await self._check_funds(need, rate)
+            await self.draws.check(message)
+            await self.draws.leap()
         except (InvalidRecord, LocalFault) as error:
             self._refuse(message, error)
             return
         account = world.desk.disclosure(take.offer_hash, world.randomness.bytes(32))
-        part = await self._part(message.id, account)
+        part = self._part(message.id, await self._script(), account, take.escrow_kind)
         # Nothing below awaits: what was asked before may be true no more.
         if world.journal.known(message.id):  # the same TAKE came twice
             world.journal.spare_script(part.script)
             return
         try:
-            terms = self._open_to(take)
+            terms, _ = self._open_to(take, message.sender)
         except PeerFault:
             world.journal.spare_script(part.script)
             raise
@@ -215,19 +249,23 @@ class Opening:
             Drawing(world.clock.now()),
             [(message, False), (signed, True)],
             pool,
+            also=partial(self._bargains.used, take, message.id),
             terms=wire.pack(terms.array()),
             own=wire.pack(own.array()),
         )
 
-    def _open_to(self, take: Take) -> Terms:
-        """Return the terms of the offer taken. Raises NotYet for no room, PeerFault for none."""
+    def _open_to(self, take: Take, taker: bytes) -> tuple[Terms, int | None]:
+        """Return the terms of the offer taken, and the sum of the COUNTER that the TAKE names.
+
+        Raises NotYet for no room, PeerFault for no offer or no such COUNTER.
+        """
         journal = self._world.journal
         if journal.count(Drawing, Contracting) >= MAX_OPENING or journal.roll.full():
             raise NotYet("too many trades are beginning here at once")
         terms = self._world.desk.terms(take.offer_hash)
         if terms is None:
             raise PeerFault("offer_hash: is no current offer of this node")
-        return terms
+        return terms, self._bargains.agreed(take, taker)
 
     def _check_anchor(self, take: Take) -> None:
         chain = self._world.chain
