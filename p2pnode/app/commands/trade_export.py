@@ -20,7 +20,7 @@ from p2pnode.base.errors import LocalFault, StorageFault
     help="Write it all to this new file.",
 )
 def export(session: Session, trade_id: str, out: Path | None) -> None:
-    r"""Take a trade to any other wallet: descriptor, payouts as PSBTs, transcript.
+    r"""Print what any other wallet needs to pay a trade out.
 
     With the words of two of the three parties, Bitcoin Core moves the escrow from this alone.
     The file holds no secret key, but names, accounts and everything that was said.
