@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import trio
 
-from escrow.bond import YEAR_S, Bond, bond_output, weight_at
+from escrow.bond import FIRST_TIME, LAST_TIME, YEAR_S, Bond, bond_output, weight_at
 from escrow.draw import ANCHOR_DEPTH
 from escrow.redeem import BondCoin, is_open
 from escrow.shell_desktop import Desktop
@@ -251,6 +251,28 @@ class Bonds:
             self.paid(number, txid)
         return await self.one(number)
 
+    async def recover(self, number: int, lock_time: int) -> Held:
+        """Find a bond of these words again by its proof's number and lock time.
+
+        Raises LocalFault where nothing was ever paid to it, or the number stands for another.
+        """
+        wire.within("number", number, 0, 2**31 - 1)
+        wire.within("lock_time", lock_time, FIRST_TIME, LAST_TIME)
+        async with self.busy:
+            row = self.database.one("SELECT * FROM bond WHERE number = ?", number)
+            if row is not None and row["lock_time"] != lock_time:
+                raise LocalFault(f"bond {number} is known here with another lock time")
+            if row is None:
+                key = self._world.keys.bond_key(number).public
+                if not await self._world.chain.sightings(bond_output(lock_time, key)):
+                    raise LocalFault(
+                        f"nothing was ever paid to bond {number} locked until {lock_time}: compare "
+                        "both with what `p2pnode arbiter bond proof` printed",
+                        field="lock_time",
+                    )
+                self._insert(number, lock_time, 0)
+        return await self.one(number)
+
     def paid(self, number: int, txid: bytes) -> None:
         """Keep what pays a bond: a server may show it late."""
         with self.database.transaction():
@@ -267,12 +289,10 @@ class Bonds:
         if row and row["n"] >= MAX_BONDS:
             raise LocalFault(f"{MAX_BONDS} bonds were made here: no more")
         number = row["last"] + 1 if row and row["n"] else 0
-        with self.database.transaction():
-            self.database.run(
-                "INSERT INTO bond VALUES (?, ?, ?, ?, NULL, NULL)",
-                number,
-                lock_time,
-                sat,
-                self._world.clock.now(),
-            )
+        self._insert(number, lock_time, sat)
         return number
+
+    def _insert(self, number: int, lock_time: int, sat: int) -> None:
+        row, now = "INSERT INTO bond VALUES (?, ?, ?, ?, NULL, NULL)", self._world.clock.now()
+        with self.database.transaction():
+            self.database.run(row, number, lock_time, sat, now)

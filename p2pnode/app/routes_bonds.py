@@ -22,6 +22,7 @@ def routes(exchange: Exchange) -> list[Route]:
         Route("POST", "/v1/bonds", b.create, once=True, summary="Lock bitcoin as a bond"),
         Route("GET", f"{one}/proof", b.proof, summary="What proves a bond to anybody"),
         Route("POST", "/v1/bonds/renew", b.renew, once=True, summary="Lock again"),
+        Route("POST", "/v1/bonds/recover", b.recover, summary="Find a bond again by its proof"),
         Route("POST", "/v1/bonds/redeem", b.redeem, once=True, summary="Take expired bonds out"),
     ]
 
@@ -60,6 +61,10 @@ class _Bonding:
         sat = call.integer("amount_sat", 0)
         redemption = self._exchange.redemption
         return self._json(await redemption.renew(self._lock(call), sat or None, _rate(call)))
+
+    async def recover(self, call: Call) -> dict[str, Any]:
+        bonds = self._exchange.bonds
+        return self._json(await bonds.recover(call.integer("number"), call.integer("lock_time")))
 
     async def redeem(self, call: Call) -> dict[str, Any]:
         done = await self._exchange.redemption.redeem(_rate(call))

@@ -82,6 +82,12 @@ async def test_a_bond_from_create_to_redeem(tmp_path: Path) -> None:
         assert proof["outpoint"] == shown["outpoint"]
         assert proof["script"].endswith(f"b17521{proof['bond_key']}ac")
         assert proof["key_path"] == "m/8383h/1h/3h/0h"
+        number = proof["key_path"].rpartition("/")[2].rstrip("h")
+        (same,) = await d.rows("bond", "recover", number, str(proof["lock_time"]))
+        assert same["outpoint"] == shown["outpoint"]
+        other = await d("bond", "recover", "5", str(proof["lock_time"]))
+        assert other.exit_code == 70
+        assert "p2pnode arbiter bond proof" in other.output
         words = await d("bond", "proof", "0")
         assert proof["script"] in words.stdout
 

@@ -130,6 +130,35 @@ async def test_a_reorg_takes_the_bond_out_of_the_record_and_gives_it_back() -> N
         assert await a.bonds.best() is None
 
 
+async def test_a_bond_is_found_again_by_words_and_proof() -> None:
+    async with rig() as r:
+        a = await funded(r, 4_000_000, 4_000_000)
+        for days in (1, 2):
+            held = await a.bonds.create(2_000_000, a.bonds.lock_until(days, None), RATE)
+            r.mine()
+            await a.purse.wallet.sync()
+        again = Arbiter(r)  # the same words, and nothing else
+        assert await again.bonds.all() == ()
+        for number, lock_time in ((1, held.lock_time + 3600), (2, held.lock_time)):
+            with pytest.raises(LocalFault, match="nothing was ever paid to bond"):
+                await again.bonds.recover(number, lock_time)
+        assert await again.bonds.all() == ()
+        await a.stands(1, "young")
+        found = await again.bonds.recover(1, held.lock_time)
+        assert (found.number, found.value, found.script) == (1, 2_000_000, held.script)
+        assert await again.bonds.recover(1, held.lock_time) == found
+        with pytest.raises(LocalFault, match="known here with another lock time"):
+            await again.bonds.recover(1, held.lock_time + 3600)
+        with pytest.raises(InvalidRecord, match="lock_time"):
+            await again.bonds.recover(0, 800_000)
+        for _ in range(2):
+            await a.expire()
+        done = await again.redemption.redeem(RATE)
+        assert done.value == 2_000_000 - done.fee_sat
+        r.mine()
+        await a.stands(1, "redeemed")
+
+
 # ------------------------------------------------------------------ expired
 
 

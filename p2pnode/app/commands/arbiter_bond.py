@@ -145,6 +145,22 @@ def redeem(session: Session, rate: int | None, yes: bool) -> None:
 
 
 @bond.command()
+@click.argument("number", type=click.IntRange(0))
+@click.argument("lock_time", type=int)
+@common
+def recover(session: Session, number: int, lock_time: int) -> None:
+    r"""Find a bond again that was made with these words, after a restore.
+
+    Number and lock time stand in what `proof` printed: the last step of key_path, and
+    lock_time. Your record's lock time is told by `arbiter list --json` too.
+
+    \b
+    p2pnode arbiter bond recover 0 1830297600
+    """
+    _show(session, session.client.post("/v1/bonds/recover", number=number, lock_time=lock_time))
+
+
+@bond.command()
 @click.argument("number", type=click.IntRange(0), default=0)
 @common
 def proof(session: Session, number: int) -> None:
