@@ -46,6 +46,7 @@ class Quote:
     funding_fee_sat: int
     payout_fee_sat: int  # of the release, off the buyer's share
     returned_sat: int  # at RELEASE
+    arbiters: int  # who could be drawn now
     arbiter_low_sat: int  # only in a dispute
     arbiter_high_sat: int
     depth: int
@@ -83,6 +84,7 @@ def quote(
         funding_fee_sat=_funding_fee(rate, dep_b, is_seller=is_seller),
         payout_fee_sat=payout_fee,
         returned_sat=dep_s if is_seller else amount_sat + dep_b - payout_fee,
+        arbiters=len(fees),
         arbiter_low_sat=min(fees, default=0),
         arbiter_high_sat=max(fees, default=0),
         depth=depth_for(amount_sat),

@@ -249,6 +249,7 @@ def quote_json(found: Quote, terms: Terms) -> dict[str, Any]:
         "funding_fee_sat": found.funding_fee_sat,
         "payout_fee_sat": found.payout_fee_sat,
         "returned_sat": found.returned_sat,
+        "arbiters": found.arbiters,
         "arbiter_fee_low_sat": found.arbiter_low_sat,
         "arbiter_fee_high_sat": found.arbiter_high_sat,
         "depth": found.depth,

@@ -111,6 +111,7 @@ def test_the_figures_are_in_the_json_of_the_quote(here: Town) -> None:
         "funding_fee_sat": 252,
         "payout_fee_sat": 410,
         "returned_sat": 574_590,
+        "arbiters": 3,
         "arbiter_fee_low_sat": 1500,
         "arbiter_fee_high_sat": 1500,
         "depth": 1,

@@ -92,8 +92,8 @@ def _payout(quote: dict[str, Any], seller: bool) -> str:
 
 def _arbiter(quote: dict[str, Any]) -> str:
     low, high = quote["arbiter_fee_low_sat"], quote["arbiter_fee_high_sat"]
-    if not high:
-        return "only in a dispute"
+    if not quote["arbiters"]:
+        return "none is known now who could be drawn, and without one no trade begins"
     fee = f"{low} sat" if low == high else f"{low} to {high} sat"
     return f"{fee}, only in a dispute, off the escrow whoever wins"
 
