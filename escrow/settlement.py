@@ -139,7 +139,7 @@ def _received(state: State, event: Received, facts: Facts) -> Step:
             return state, ()
         case Paid(), _ if kind is Kind.NOT_PAID:
             raise PeerFault("NOT_PAID after PAID")
-        case _ if kind in _KEPT:
+        case _ if kind in _KEPT or isinstance(payload, Cover):  # forwarded: what binds us, we know
             return state, ()
         case Broadcast(), _ if kind in {Kind.PAID, Kind.RECEIVED, Kind.NOTICE}:
             raise NotYet(f"{kind.name} before our chain shows the escrow deep enough")
