@@ -9,7 +9,8 @@ import hypothesis.strategies as st
 import msgpack
 import pytest
 from hypothesis import given, settings
-from trade_facts import AMOUNT, EYES, NET, WORDS, Play, record
+from trade_facts import EYES, NET, Play, record
+from trade_said import one_of_each
 
 from escrow.arbiters import ArbiterRecord
 from escrow.contract import Contract
@@ -26,22 +27,13 @@ Decoder = Callable[[bytes], Any]
 def samples() -> dict[str, tuple[Decoder, bytes]]:
     """Each decoder of bytes with one valid input."""
     play = Play().acknowledge()
-    play.say(play.buyer, WORDS[Kind.PAID])
-    play.say(play.seller, play.received())
-    play.call_arbiter(play.seller)
-    play.say(play.buyer, play.statement(), play.arbiter.node_id)
-    play.say(play.arbiter, play.forward(), play.buyer.node_id)
-    play.say(play.arbiter, play.verdict(AMOUNT // 2), play.buyer.node_id)
     found: dict[str, tuple[Decoder, bytes]] = {
         "message": (lambda raw: Message.from_wire(raw, NET), play.messages[1].wire()),
         "record": (lambda raw: ArbiterRecord.from_wire(raw, NET), record(0).wire()),
         "contract": (lambda raw: Contract.from_wire(raw, NET), play.contract.wire()),
     }
-    said = {m.kind: m.payload for m in play.messages} | {k: p.wire() for k, p in WORDS.items()}
-    refuse = (bytes(32), "rate", "2")
-    said[Kind.REFUSE] = wire.pack(refuse)
-    for kind, raw in said.items():
-        found[kind.name] = (PAYLOADS[kind].from_wire, raw)
+    for kind, message in one_of_each().items():
+        found[kind.name] = (PAYLOADS[kind].from_wire, message.payload)
     assert len(found) == 3 + len(Kind)
     return found
 

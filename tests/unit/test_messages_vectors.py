@@ -4,19 +4,19 @@ import hashlib
 import json
 import os
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
 from nacl.signing import VerifyKey
-from trade_facts import AMOUNT, NET, WORDS, Play, identity, record
+from trade_facts import NET, Play, identity, record
+from trade_said import one_of_each
 
 from escrow.arbiters import ArbiterRecord
 from escrow.contract import Contract
 from escrow.messages import MAX_PAYLOAD, ZERO, Kind, Message
-from escrow.payloads import PAYLOADS, Refuse, decode
+from escrow.payloads import PAYLOADS, decode
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import NETWORKS
@@ -24,27 +24,9 @@ from p2pnode.base.networks import NETWORKS
 VECTORS = Path(__file__).parents[1] / "vectors" / "messages.json"
 
 
-@cache
 def everything() -> dict[str, Message]:
-    """One message of each kind, all of one trade where they fit into one."""
-    play = Play().acknowledge()
-    taken = Play()
-    taken.say(taken.taker, taken.take())
-    aside = [
-        taken.next(taken.maker, Refuse(refused_id=taken.messages[0].id, field="rate", value="2")),
-        taken.next(taken.taker, WORDS[Kind.ABORT]),
-        play.next(play.buyer, WORDS[Kind.NOT_PAID]),
-    ]
-    play.say(play.buyer, WORDS[Kind.PAID])
-    play.say(play.seller, play.received())
-    play.call_arbiter(play.seller)
-    play.say(play.buyer, play.statement(), play.arbiter.node_id)
-    play.say(play.arbiter, play.forward(), play.buyer.node_id)
-    play.say(play.arbiter, play.verdict(AMOUNT // 2), play.buyer.node_id)
-    found: dict[str, Message] = {}
-    for message in (*play.messages, *aside):
-        found.setdefault(message.kind.name, message)
-    return {kind.name: found[kind.name] for kind in Kind}
+    """One message of each kind, by name."""
+    return {kind.name: message for kind, message in one_of_each().items()}
 
 
 def vectors() -> dict[str, Any]:
@@ -146,6 +128,9 @@ def altered(**change: Any) -> bytes:
         ({"seq": 1}, "prev"),
         ({"seq": -1}, "seq"),
         ({"seq": 10_001}, "seq"),
+        ({"seq": 999}, "prev"),
+        ({"seq": 1001}, "prev"),
+        ({"seq": 1000, "prev": bytes([1]) * 32}, "prev"),
         ({"prev": bytes([1]) * 32}, "prev"),
         ({"seen": bytes(33)}, "seen"),
         ({"tip_height": -1}, "tip_height"),
@@ -157,7 +142,7 @@ def altered(**change: Any) -> bytes:
         ({"payload": bytes(MAX_PAYLOAD + 1)}, "payload"),
         ({"sender": bytes(32)}, "sender"),
         ({"kind": 0}, "kind"),
-        ({"kind": 21}, "kind"),
+        ({"kind": max(Kind) + 1}, "kind"),
         ({"kind": Kind.TAKE}, "trade_id"),
         ({"kind": Kind.PAID}, "draw_no"),
     ],
@@ -180,6 +165,13 @@ def test_every_header_line_is_signed(line: int) -> None:
     raw = wire.pack((tuple(body), message.signature, message.payload))
     with pytest.raises(InvalidRecord):
         Message.from_wire(raw, NET)
+
+
+def test_a_chain_begun_afresh_is_read() -> None:
+    """Whoever has lost his place goes on at the next multiple of 1,000, with prev zero."""
+    for seq in (1000, 2000, 10_000):
+        raw = altered(kind=Kind.CHAT, seq=seq, draw_no=0)
+        assert Message.from_wire(raw, NET).seq == seq
 
 
 def test_a_payload_is_bound_by_its_hash_and_a_signature_by_its_signer() -> None:

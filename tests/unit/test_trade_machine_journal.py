@@ -27,15 +27,17 @@ from p2pnode.base.store import Database
 STATES = {
     name: kind
     for name, kind in vars(model).items()
-    if isinstance(kind, type) and issubclass(kind, State) and kind is not State
+    if isinstance(kind, type) and issubclass(kind, State) and kind not in (State, model.Payable)
 }
 SAMPLES = [
     *(p.state for p in (*POSITIONS, *CASES)),
     model.Aborted("the peer aborted: \u2026 words"),
     model.Broadcast(bytes(range(256)) * 400),
     model.Releasing(b"\0" * 100),
-    model.Closed(b"\xff" * 32, "ruled"),
-    model.Ruled(0, 2**50, 0),
+    model.Closed(b"\xff" * 32, "ruled", b"\0" * 200),
+    model.Agreed(b"\1" * 100, b"\2" * 100, 2**32, 0, 2**50),
+    model.Toxic(why="\u2026", base=9000, conceding=1, accepted=1),
+    model.Ruled(buyer_sat=0, seller_sat=2**50),
 ]
 
 
@@ -50,7 +52,7 @@ def test_the_samples_hold_every_state() -> None:
     assert {type(s) for s in SAMPLES} == set(STATES.values())
 
 
-@pytest.mark.parametrize("name", ["", "State", "Toxic", "taking", "Paid ", "Event", "Closed\0"])
+@pytest.mark.parametrize("name", ["", "State", "Payable", "Asked", "taking", "Paid ", "Event", "Closed\0"])
 def test_an_unknown_name_is_a_fault(name: str) -> None:
     with pytest.raises(StorageFault, match="unknown here"):
         load_state(name, 1, wire.pack(()))
