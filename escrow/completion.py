@@ -63,6 +63,10 @@ def splits(state: State, facts: Facts) -> dict[str, tuple[Split, Branch]]:
     if isinstance(state, Ruled):
         branch = Branch.BACKUP if state.backup else Branch.MAIN
         named["ruled"] = (Split(state.buyer_sat, state.seller_sat, state.arbiter_sat), branch)
+    elif any(facts.one(arbiter, Kind.VERDICT) for arbiter in facts.arbiters):
+        backup, said = facts.ruling(of_runner_up=None)  # another end was signed too
+        branch = Branch.BACKUP if backup else Branch.MAIN
+        named["ruled"] = (Split(said.buyer_sat, said.seller_sat, said.arbiter_sat), branch)
     return named
 
 

@@ -296,7 +296,8 @@ class Tender:
         assert funding is not None and mine is not None  # noqa: S101, PT018 - we signed it
         coins = [read_declared(d) for d in Inputs.from_wire(mine.payload).inputs]
         home = facts.own.part.script  # the payout's address, which nothing else will use now
-        tx = respend(coins, home, funding_fee=funding.fee_sat, rate=facts.contract.rate)
+        fee = funding.fee_sat + await self._bumps.children_fee(funding)
+        tx = respend(coins, home, funding_fee=fee, rate=facts.contract.rate)
         sign = partial(self._world.purse.sign_psbt, only=range(len(coins)))
         raw = await trio.to_thread.run_sync(bench.sign_respend, tx, coins, sign)
         self._trades.advance(row.trade_id, RespendReady(raw))

@@ -167,6 +167,19 @@ class Bitcoind:
         whole, rest = divmod(value, COIN)
         return self.rpc("sendtoaddress", address, f"{whole}.{rest:08}")
 
+    def spike(self, rate: int, blocks: int) -> None:
+        """Mine blocks of other people's payments alone, each at `rate` sat/vB.
+
+        From the fifth on the node estimates that rate.
+        """
+        for _ in range(blocks):
+            if self.clock:
+                self.clock += SPACING
+                self.rpc("setmocktime", self.clock, wallet=None)
+            terms = ("", "", False, True, None, "unset", False, rate)
+            paid = [self.rpc("sendtoaddress", self.nobody, 0.001, *terms) for _ in range(4)]
+            self.rpc("generateblock", self.nobody, paid)
+
     def double_spend(self, words: str, victim: str, pays: int) -> int:
         """Replace an unconfirmed transaction by one that spends the inputs of these words.
 
