@@ -12,6 +12,7 @@ import trio
 
 from escrow.anchor import Anchor
 from escrow.arbiters import ArbiterRecord
+from escrow.bond import is_proven
 from escrow.contract import KIND_BACKUP, max_rate
 from escrow.draw import (
     ANCHOR_DEPTH,
@@ -37,7 +38,7 @@ from escrow.store_journal import TRADER
 from escrow.store_roll import MAX_HOLDERS
 from escrow.terms import Terms, deposit
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault, Unreachable
+from p2pnode.base.errors import InvalidRecord, LocalFault, Misconfigured, PeerFault, Unreachable
 from p2pnode.base.units import fiat_for
 
 FEE_MARGIN_WU: Final = 8 * 272 + 500  # weight that a side pays for at the most
@@ -78,11 +79,20 @@ class Opening:
         found = []
         for raw in await self._registry.find():
             try:
-                found.append(ArbiterRecord.from_wire(raw, self._world.network))
+                record = ArbiterRecord.from_wire(raw, self._world.network)
             except InvalidRecord:
                 continue
+            if self._is_shown(record):
+                found.append(record)
         self._trades.learn(found)
         self._refreshed = now
+
+    def _is_shown(self, record: ArbiterRecord) -> bool:
+        """Tell an invented bond: else such records would push honest ones out of the roll."""
+        try:
+            return record.bond is None or is_proven(record.bond, self._world.chain)
+        except (Unreachable, Misconfigured):  # who sees no chain draws nobody
+            return False
 
     def _lists(self, anchor: Anchor) -> tuple[list[ArbiterRecord], str]:
         """Return the records that we would list, and why they are too few, if they are.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bond_kit import bonded
 from bond_node import RATE, SAT, Arbiter, funded, in_mempool
 from chain_kit import NET, eventually, rig
 from earnings_kit import KEYS
@@ -477,6 +478,8 @@ async def test_three_arbiters_make_bonds_and_two_of_them_are_drawn() -> None:
                 assert record.version == 1
 
         await r.eventually(shown)
+        invented = bonded(7, node="arbiter 7")  # signed by all its keys, and in no block
+        r.records.append(invented.wire())
         trade_id = await r.take()
 
         async def drawn() -> None:
@@ -484,6 +487,8 @@ async def test_three_arbiters_make_bonds_and_two_of_them_are_drawn() -> None:
                 assert r[name].facts(trade_id).contract
 
         await r.eventually(drawn)
+        for name in ("maker", "taker"):
+            assert invented.id not in r[name].exchange.trades.records
         facts = r["maker"].facts(trade_id)
         result = facts.drawn
         made = {r[name].exchange.arbiter.record() for name in names}
