@@ -2,62 +2,68 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 from trade_facts import EYES, NET, Play, h, identity, record, schnorr, secret
 
 from escrow import opening
-from escrow.arbiters import MAX_FEE_BASE, MAX_FEE_PPM, ArbiterRecord
+from escrow.arbiters import ArbiterRecord
 from escrow.contract import MAX_BYTES as MAX_CONTRACT
+from escrow.examine import _AGAIN
 from escrow.messages import MAX_DRAWS, MAX_MESSAGE, MAX_PAYLOAD, MAX_SEQ, ZERO, Kind, Message
 from escrow.model import Contracting
 from escrow.model import Received as Heard
 from escrow.payloads import (
+    MAX_CHAT,
     MAX_INPUTS,
     MAX_LISTED,
     MAX_NOTE,
     MAX_PROOFS,
+    MAX_RECORD,
+    MAX_RULINGS,
     MAX_TRANSCRIPT,
     MAX_WORDS,
     PAGE_RECORDS,
     Abort,
     Account,
     Ack,
+    Ask,
+    Chat,
     ContractSigned,
+    Cover,
     Declared,
     Dispute,
     Draw,
     Get,
     Inputs,
     NotPaid,
+    Ok,
     Page,
     Paid,
     Part,
     Payload,
     Received,
+    Refuse,
     Reveal,
+    Settle,
     Statement,
     Take,
+    Verdict,
+    Withdraw,
     Witness,
 )
 from escrow.transcript import check_dispute
 from p2pnode.base.errors import InvalidRecord, LocalFault, PeerFault
 from p2pnode.base.units import MAX_FIAT_MINOR, MAX_SAT
 
-WORST = 693_451  # bytes; raise a bound and this is another: see that it still fits
+WORST = 1_046_270  # bytes; raise a bound and this is another: see that it still fits
 TOP = 499_999_999  # the greatest height
 MAKER, TAKER, ARBITER = identity("maker"), identity("taker"), identity("arbiter 0")
 
 
-def largest_record() -> bytes:
-    made = replace(
-        record(0), at_height=TOP, at_hash=h("x"), fee_base=MAX_FEE_BASE, fee_ppm=MAX_FEE_PPM
-    )
-    key = secret("arbitration arbiter 0")
-    raw = made.signed(identity("arbiter 0"), lambda m: schnorr(key, m)).wire()
-    assert ArbiterRecord.from_wire(raw, NET).wire() == raw
-    return raw
+RECORD = b"x" * MAX_RECORD  # a DISPUTE's records are opened after its bounds
 
 
 def listed(name: str) -> tuple[tuple[bytes, bytes], ...]:
@@ -75,7 +81,7 @@ def said(kind: Kind, payload: Payload, by_maker: bool) -> Message:
         trade_id=ZERO if kind is Kind.TAKE else h("trade"),
         sender=sender.node_id,
         recipient=to.node_id,
-        seq=MAX_SEQ,
+        seq=MAX_SEQ - 1,  # a multiple of 1,000 begins a chain
         prev=h("prev"),
         seen=h("seen"),
         tip_height=TOP,
@@ -98,7 +104,10 @@ def paging(ids: Sequence[bytes], raw: bytes, by_maker: bool) -> Iterator[Message
 def once_each() -> Iterator[Message]:
     """Everything that the two may say once in a trade that can come before an arbiter."""
     part = Part(
-        escrow_key=b"\2" + h("k"), backup_key=b"", script=b"\0\x20" + h("s"), account_hash=h("a")
+        escrow_key=b"\2" + h("k"),
+        backup_key=b"\3" + h("b"),
+        script=b"\0\x20" + h("s"),
+        account_hash=h("a"),
     )
     proof = MAX_PROOFS // MAX_INPUTS
     coin = Declared(
@@ -135,20 +144,59 @@ def once_each() -> Iterator[Message]:
     )
     for payload in buyer:
         yield said(payload.kind, payload, False)
-    yield said(Kind.RECEIVED, Received(signature=b"x" * 73), True)
 
 
+def repeated() -> Iterator[Message]:
+    """Everything that the two may say more than once, as often as `examine` allows it."""
+    pair = (b"x" * 73, b"x" * 73)
+    again: tuple[Payload, ...] = (
+        Ask(buyer_sat=MAX_SAT, seller_sat=MAX_SAT, note="x" * MAX_NOTE),
+        Withdraw(ask_id=h("a")),
+        Ok(ask_id=h("a")),
+        Refuse(refused_id=h("a"), field="x" * 64, value="x" * MAX_NOTE),
+        Cover(covered_id=h("o")),
+        Chat(text="x" * MAX_CHAT),
+        Settle(ok_id=h("o"), signatures=pair),
+    )
+    for payload in again:
+        for by_maker in (True, False):
+            for _ in range(_AGAIN[payload.kind]):
+                yield said(payload.kind, payload, by_maker)
+    for _ in range(_AGAIN[Kind.RECEIVED]):
+        yield said(Kind.RECEIVED, Received(signatures=pair), True)
+
+
+def longest_rulings() -> tuple[bytes, ...]:
+    """As many of an arbiter's longest words as one may show another."""
+    pair = (b"x" * 73, b"x" * 73)
+    verdict = Verdict(
+        buyer_sat=MAX_SAT,
+        seller_sat=MAX_SAT,
+        arbiter_sat=MAX_SAT,
+        signatures=pair,
+        reason="x" * MAX_WORDS,
+    )
+    return (said(Kind.VERDICT, verdict, True).wire(),) * MAX_RULINGS
+
+
+@cache
 def worst(paged: int) -> tuple[Dispute, Statement]:
     """Both lists distinct and full; so many records of each were asked for, the rest lies beside."""
-    raw, messages = largest_record(), list(once_each())
+    messages = [*once_each(), *repeated()]
     for by_maker, name in ((True, "taker"), (False, "maker")):
         ids = sorted(i for _, i in listed(name))[:paged]
-        messages += paging(ids, raw, by_maker)
+        messages += paging(ids, RECORD, by_maker)
     papers, words = tuple(m.wire() for m in messages), "x" * MAX_WORDS
-    rest = (raw,) * (2 * (MAX_LISTED - paged))
+    rest, rulings = (RECORD,) * (2 * (MAX_LISTED - paged)), longest_rulings()
     return (
-        Dispute(contract=b"x" * MAX_CONTRACT, messages=papers, records=rest, statement=words),
-        Statement(statement=words, messages=papers),
+        Dispute(
+            contract=b"x" * MAX_CONTRACT,
+            messages=papers,
+            records=rest,
+            rulings=rulings,
+            statement=words,
+        ),
+        Statement(statement=words, messages=papers, rulings=rulings),
     )
 
 
@@ -168,17 +216,26 @@ def test_the_largest_dispute_and_statement_fit_into_one_message(paged: int) -> N
 
 def test_the_worst_is_known_to_the_byte_and_on_the_page() -> None:
     """A bound that somebody raises shows here."""
-    size = len(worst(MAX_LISTED)[0].wire())
+    size = max(len(worst(paged)[0].wire()) for paged in (0, MAX_LISTED))
     assert size == WORST
     page = Path(__file__).parents[2] / "docs" / "wire.md"
     assert f"{WORST:,} bytes" in page.read_text()
+
+
+def test_every_kind_between_traders_is_in_the_worst() -> None:
+    """A new kind must be counted here."""
+    aside = {Kind.PROPOSE, Kind.COUNTER, Kind.DISPUTE, Kind.NOTICE, Kind.STATEMENT, Kind.FORWARD}
+    aside |= {Kind.VERDICT, Kind.RECUSE, Kind.EVIDENCE, Kind.ENQUIRY}
+    papers = worst(MAX_LISTED)[0].messages
+    found = {Message.from_wire(raw, NET).kind for raw in papers}
+    assert found == set(Kind) - aside
 
 
 def test_a_dispute_carries_each_listed_record_once() -> None:
     play = Play().acknowledge()
     for who in (play.maker, play.taker):
         facts = play.facts(who)
-        dispute = facts.dispute("he does not answer")
+        dispute = facts.dispute("he does not answer", ARBITER.node_id)
         pages = [Page.from_wire(m.payload) for m in play.messages if m.kind is Kind.PAGE]
         assert pages
         carried = [*dispute.records, *(raw for page in pages for raw in page.records)]
@@ -189,7 +246,7 @@ def test_a_dispute_carries_each_listed_record_once() -> None:
 
 def test_the_arbiter_unites_the_records_of_pages_with_those_beside_them() -> None:
     play = Play().acknowledge()
-    dispute = play.facts(play.buyer).dispute("he does not answer")
+    dispute = play.facts(play.buyer).dispute("he does not answer", play.arbiter.node_id)
     message = play.next(play.buyer, dispute, play.arbiter.node_id)
     assert check_dispute(message, play.arbiter.node_id, EYES)[0] == play.contract
     assert dispute.records
@@ -204,7 +261,7 @@ def test_a_record_that_got_lost_is_a_sentence() -> None:
     play = Play().acknowledge()
     facts = play.facts(play.buyer, lacks=range(5))
     with pytest.raises(LocalFault, match=r"record .* is not here"):
-        facts.dispute("he does not answer")
+        facts.dispute("he does not answer", ARBITER.node_id)
 
 
 def test_a_trader_pages_out_his_own_list_alone() -> None:
