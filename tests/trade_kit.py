@@ -58,6 +58,8 @@ STEP = 600
 class Rig:
     """Maker, taker, arbiters and a stranger on one chain."""
 
+    patience = PATIENCE
+
     def __init__(
         self, nursery: trio.Nursery, box: Any = None, server: Any = None, salt: bytes = b""
     ) -> None:
@@ -191,7 +193,7 @@ class Rig:
 
     async def act(self, name: str, trade_id: bytes, event: Any) -> None:
         """Do what a node's user says; while the node starts, he says it again."""
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(self.patience):
             while True:
                 try:
                     await self.synced()
@@ -295,14 +297,16 @@ class Rig:
     async def eventually(self, check: Callable[[], Awaitable[Any]]) -> Any:
         """Repeat `check` until it neither asserts nor fails; then return its answer."""
         last: BaseException | None = None
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(self.patience):
             while True:
                 try:
                     return await check()
                 except (NodeError, AssertionError) as error:
                     last = error
                 await trio.sleep(0.005)
-        raise AssertionError(f"in {PATIENCE} s: {last!r}\n" + "\n".join(self.log[-30:])) from last
+        raise AssertionError(
+            f"in {self.patience} s: {last!r}\n" + "\n".join(self.log[-30:])
+        ) from last
 
     async def until(self, name: str, trade_id: bytes, *states: type[State]) -> State:
         """Wait until a node's trade is in one of these states."""
