@@ -23,7 +23,7 @@ def funding_share(rate: int) -> int:
 
 
 def payout_fee(rate: int, outputs: int) -> int:
-    return fee(rate, 42 + 418 + 124 * outputs)
+    return fee(rate, 42 + 530 + 124 * outputs)  # the kind with a backup branch
 
 
 class Ledger:

@@ -1,6 +1,6 @@
 """Death at every point: either side of each commit, message, reply and broadcast of four roles.
 
-Real shells and journals in one process (points_node.py, points_world.py). Each scenario is run
+Real shells and journals in one process (points_node.py, points_acts.py). Each scenario is run
 once to count its points; then once for each of them, with a death there; then again with a
 second death while that node recovers, at points drawn by seed. However often anybody dies: the
 trade ends as it must, the escrow is paid once, each key first-signs one split, and no
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import points_acts
 import points_world
 import pytest
 from points_node import Points
@@ -68,21 +69,23 @@ def stage(folder: Path) -> dict[str, Act]:
             base = kept
         return base
 
-    begun = points_world.begin(folder / "begin")
-    buys = partial(points_world.opening, maker_sells=False)
-    signed = then(begun, points_world.opening)
-    funded = then(signed, points_world.funded)
-    paid = then(funded, points_world.paid)
-    locked = then(paid, points_world.timelocked)
+    begun = points_acts.begin(folder / "begin")
+    buys = partial(points_acts.opening, maker_sells=False)
+    signed = then(begun, points_acts.opening)
+    half = then(begun, points_acts.half_signed)
+    funded = then(signed, points_acts.funded)
+    paid = then(funded, points_acts.paid)
+    locked = then(paid, points_acts.timelocked)
     return {
-        "opening": Act(begun, TRADERS, points_world.opening),
+        "opening": Act(begun, TRADERS, points_acts.opening),
         "opening, maker buys": Act(begun, TRADERS, buys),
-        "release": Act(signed, TRADERS, points_world.settled),
-        "release, maker buys": Act(then(begun, buys), TRADERS, points_world.settled),
-        "agreed refund": Act(funded, TRADERS, points_world.agreed),
-        "verdict": Act(paid, (*TRADERS, paid["arbiter"]), points_world.ruled),
+        "way out": Act(half, ("taker",), points_acts.respent),
+        "release": Act(signed, TRADERS, points_acts.settled),
+        "release, maker buys": Act(then(begun, buys), TRADERS, points_acts.settled),
+        "agreed refund": Act(funded, TRADERS, points_acts.agreed),
+        "verdict": Act(paid, (*TRADERS, paid["arbiter"]), points_acts.ruled),
         "backup verdict": Act(
-            locked, (*TRADERS, locked["runner_up"]), points_world.ruled_by_the_second
+            locked, (*TRADERS, locked["runner_up"]), points_acts.ruled_by_the_second
         ),
     }
 
