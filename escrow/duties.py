@@ -63,6 +63,8 @@ def duties(state: State, facts: Facts, now: int) -> tuple[Duty, ...]:
             lost = raw and facts.view and not facts.view.spend
             before = (Publish(facts.final_funding),) if _gone(facts) else ()
             return (*before, Publish(raw)) if lost else ()
+        case Toxic() if _gone(facts):
+            return (Publish(facts.final_funding),)  # signs nothing; else the peer alone holds it
         case Toxic():
             return (*_payable(state, facts), *_toxic(state, facts), *_calls(state, facts))
         case _ if isinstance(state, _LOCKED):
@@ -180,11 +182,11 @@ def _payable(state: Payable, facts: Facts) -> tuple[Duty, ...]:
     if view.spend.height:
         return ()
     waited = view.tip - state.at if state.at else 0
-    raised = parse_transaction("raised", state.raised).txid
-    if waited >= RAISE_BLOCKS and view.spend.txid != raised:
+    ours = {parse_transaction("payout", raw).txid: raw for raw in (state.raw, state.raised)}
+    if waited >= BUMP_BLOCKS and view.spend.txid in ours:
+        return (Bump(ours[view.spend.txid]),)  # the lower one too, where a peer's child pins it
+    if waited >= RAISE_BLOCKS and ours.get(view.spend.txid) != state.raised:
         return (Publish(state.raised),)  # it replaces the lower one, or another pair's payout
-    if waited >= BUMP_BLOCKS and view.spend.txid == raised:
-        return (Bump(state.raised),)
     return ()
 
 

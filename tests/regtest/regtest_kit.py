@@ -186,13 +186,7 @@ class Bitcoind:
         It leaves `pays` to the miner and the rest to the node's wallet. Returns the
         satoshi that it takes from the owner of the words.
         """
-        thief = f"thief-{secrets.token_hex(4)}"
-        self.rpc("createwallet", thief, False, True, wallet=None)
-        for chain in (0, 1):
-            bare = f"wpkh({master_key(words)}/84h/1h/0h/{chain}/*)"
-            check = self.rpc("getdescriptorinfo", bare)["checksum"]
-            keys = {"desc": f"{bare}#{check}", "range": 100, "timestamp": "now"}
-            assert self.rpc("importdescriptors", [keys], wallet=thief)[0]["success"]
+        thief = self._thief(words)
         tx = self.decoded(victim)
         spent, taken = [], 0
         for point, output in zip(tx["vin"], self.spent_outputs(tx), strict=True):
@@ -208,6 +202,34 @@ class Bitcoind:
         self.rpc("sendrawtransaction", signed["hex"])
         assert victim not in self.rpc("getrawmempool")
         return taken
+
+    def child(self, words: str, parent: str, pays: int) -> str:
+        """Spend the output of an unconfirmed transaction that these words own, to themselves.
+
+        It leaves `pays` to the miner. Returns the txid.
+        """
+        thief = self._thief(words)
+        for n, output in enumerate(self.decoded(parent)["vout"]):
+            address = output["scriptPubKey"]["address"]
+            if self.rpc("getaddressinfo", address, wallet=thief)["ismine"]:
+                point = {"txid": parent, "vout": n}
+                outputs = {address: f"{(value(output) - pays) / COIN:.8f}"}
+                raw = self.rpc("createrawtransaction", [point], outputs, 0, True)
+                signed = self.rpc("signrawtransactionwithwallet", raw, wallet=thief)
+                assert signed["complete"], signed
+                return str(self.rpc("sendrawtransaction", signed["hex"], 0))
+        raise AssertionError("no output of it is theirs")
+
+    def _thief(self, words: str) -> str:
+        """Make a second wallet of a BIP 84 wallet's words; returns its name."""
+        thief = f"thief-{secrets.token_hex(4)}"
+        self.rpc("createwallet", thief, False, True, wallet=None)
+        for chain in (0, 1):
+            bare = f"wpkh({master_key(words)}/84h/1h/0h/{chain}/*)"
+            check = self.rpc("getdescriptorinfo", bare)["checksum"]
+            keys = {"desc": f"{bare}#{check}", "range": 100, "timestamp": "now"}
+            assert self.rpc("importdescriptors", [keys], wallet=thief)[0]["success"]
+        return thief
 
     # -- what it decodes
 

@@ -151,6 +151,27 @@ async def test_a_payout_that_no_miner_takes_is_raised_and_then_paid_for_by_child
         await r.settled(trade_id, RELEASE, rate=rate, besides=more)
 
 
+async def test_a_payout_pinned_by_the_other_sides_child_is_hurried_as_it_is(market: Any) -> None:
+    """His child pays more than the raised payout would: it cannot replace the lower one."""
+    async with core_rig(*market) as r:
+        trade_id = await r.begin(KIND_BACKUP)
+        await r.paid(trade_id)
+        await r.act("maker", trade_id, SayReceived())
+        low, raised = payouts(r, trade_id)
+        assert await r.payout(trade_id) == low
+        pays = 4 * RELEASE.seller_sat // 10
+        pin = r.core.child(r["maker"].words, display(low), pays)
+        r.core.mine(3, empty=True)
+        await r.noted("taker", trade_id, "insufficient fee, rejecting replacement")
+        assert set(r.core.rpc("getrawmempool")) == {display(low), pin}
+        r.core.mine(3, empty=True)
+        fees = await children(r, low, "maker", "taker")
+        assert fees["maker"] == pays
+        assert display(raised) not in r.core.rpc("getrawmempool")
+        await r.closed(trade_id, "released")
+        await r.settled(trade_id, RELEASE, besides=fees)
+
+
 # -- a funding that no miner takes
 
 
