@@ -212,6 +212,9 @@ def _forwarded(payload: Forward, message: Message, facts: Facts, world: World) -
         own = m.sender == message.sender and m.recipient in traders
         if m.trade != facts.take.id or not (parties == traders or own):
             raise InvalidRecord("messages", "hold one that is not of this trade")
+    if len(inner) == 3 and inner[1].kind is Kind.OK and last.kind is not Kind.SETTLE:
+        # an agreement, and any word of the asker that covers it: we are asked to sign, and know it
+        return Examined(payload=decode(Kind.OK, inner[1].payload))
     found = decode(last.kind, last.payload)
     match found:
         case Verdict() if last.sender == message.sender:
@@ -223,8 +226,6 @@ def _forwarded(payload: Forward, message: Message, facts: Facts, world: World) -
         case Settle() if last.sender == facts.peer:
             made = _settled(found, last.sender, facts, world)
             return Examined(made.final, made.raised, payload=found)
-        case Cover() | Ok():
-            return Examined(payload=found)  # we are asked to sign what binds us, and know it
         case _:
             raise InvalidRecord("messages", "hold nothing that is for us to act on")
 
