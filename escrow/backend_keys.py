@@ -58,7 +58,7 @@ class TradeKey:
         return bytes(self._key.sign_schnorr(digest, aux_randomness=bytes(32)))
 
     def sign_ecdsa(self, digest: bytes) -> bytes:
-        """Return the signature of a sighash: DER, low S, ALL; the same one every time (RFC 6979)."""
+        """Return a sighash's signature: DER, low S, ALL; the same one every time (RFC 6979)."""
         der = self._key.sign(wire.exact("digest", digest, 32), hasher=None)
         return bytes(der) + bytes([SIGHASH_ALL])
 

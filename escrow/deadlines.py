@@ -15,7 +15,7 @@ from escrow.contract import ACK_S
 from escrow.facts import Facts
 from escrow.messages import Kind
 from escrow.model import Disputed, Funded, Hearing, Noticed, State
-from escrow.payloads import Statement
+from escrow.payloads import Dispute, Statement
 
 HOURS: Final = (48, 24, 6)  # before a deadline at which its user is reminded, widest first
 FAR: Final = 1 << 62  # sorts behind every date
@@ -62,7 +62,8 @@ def has_replied(facts: Facts) -> bool:
     """Tell whether our user has told an arbiter his side; papers that the node shows are none."""
     said = facts.all(facts.me, Kind.STATEMENT)
     words = any(Statement.from_wire(m.payload).statement for m in said)
-    return words or facts.one(facts.me, Kind.DISPUTE) is not None
+    called = facts.all(facts.me, Kind.DISPUTE)  # the node may have called by itself, without words
+    return words or any(Dispute.from_wire(m.payload).statement for m in called)
 
 
 def of_case(state: State, case: Case) -> tuple[Deadline, ...]:

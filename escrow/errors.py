@@ -8,8 +8,12 @@ class NotYet(PeerFault):
 
 
 class DataLost(PeerFault):
-    """A peer has seen a message of ours that we do not have: our journal is too old."""
+    """A peer says that he has seen a message of ours that we do not have: let him show it."""
 
 
 class NumberUsed(PeerFault):
-    """The sender has signed another message of this number: he has lost data, or lies."""
+    """The sender has signed another message of this number, `raw`: he has lost data, or lies."""
+
+    def __init__(self, message: str, raw: bytes) -> None:
+        super().__init__(message, field="seq")
+        self.raw = raw

@@ -73,6 +73,7 @@ class Facts:
     eyes: Eyes
     seen_weight: int = 0
     view: ChainView | None = None
+    doubted: bool = False  # a peer speaks of a message of ours that is not here
 
     def having(self, *messages: Message) -> Self:
         """Return the facts with messages added at the end."""

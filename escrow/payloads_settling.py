@@ -87,7 +87,7 @@ class Dispute(Payload):
     messages: tuple[bytes, ...] = checked(listing(MAX_TRANSCRIPT, _raw, low=5))
     records: tuple[bytes, ...] = checked(listing(2 * MAX_LISTED, binary(MAX_RECORD, 1)))
     rulings: tuple[bytes, ...] = checked(listing(MAX_RULINGS, _raw))
-    statement: str = checked(words(MAX_WORDS, 1))
+    statement: str = checked(words(MAX_WORDS))  # empty: called by the node itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Notice(Payload):
     kind: ClassVar = Kind.NOTICE
     dispute_id: bytes = checked(b32)
     opener: bytes = checked(b32)
-    statement: str = checked(words(MAX_WORDS, 1))
+    statement: str = checked(words(MAX_WORDS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,13 @@ Everything is checked before a human looks: contract, draw, message chains, firs
 A paper that does not hold is refused with the field; nothing here signs a payout.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import Final
 
 from escrow import accord, evidence
 from escrow.backend_bench import TradeBench
 from escrow.case import Case
-from escrow.errors import DataLost, NotYet
+from escrow.errors import NotYet
 from escrow.examine import check_seen
 from escrow.hearing import open_case
 from escrow.messages import FRESH_STEP, ZERO, Kind, Message
@@ -19,13 +18,12 @@ from escrow.model import LoseTrust, Received
 from escrow.payloads import Evidence, Payload, Settle
 from escrow.payloads import Received as Release
 from escrow.payout import Split, refund, release
+from escrow.shell_equivocation import Lookout
 from escrow.shell_tender import look
 from escrow.shell_trades import Trades
 from escrow.store_journal import ARBITER, Row
-from escrow.transcript import case_papers, check_dispute, shown_rulings, signed_twice
+from escrow.transcript import case_papers, check_dispute, shown_rulings
 from p2pnode.base.errors import InvalidRecord, NotFound, PeerFault
-
-log: Final = logging.getLogger(__name__)
 
 _FROM_TRADERS: Final = frozenset({Kind.STATEMENT, Kind.DISPUTE, Kind.CHAT, Kind.EVIDENCE})
 
@@ -33,8 +31,9 @@ _FROM_TRADERS: Final = frozenset({Kind.STATEMENT, Kind.DISPUTE, Kind.CHAT, Kind.
 class Cases:
     """Opens cases and hears the parties."""
 
-    def __init__(self, trades: Trades) -> None:
+    def __init__(self, trades: Trades, lookout: Lookout) -> None:
         self._trades = trades
+        self._lookout = lookout
         self._world = trades.world
 
     async def open(self, message: Message) -> None:
@@ -78,7 +77,9 @@ class Cases:
         said = [message]
         for send in sends:  # NOTICE and FORWARD to one trader are two numbers of one chain
             said.append(self._trades.sign(contract.trade_id, send.to, send.payload, said))
-        self._trades.begin(ARBITER, state, [(m, m is not message) for m in said])
+        pairs = [(m, m is not message) for m in said]
+        told = (*papers, *shown)
+        self._trades.begin(ARBITER, state, pairs, also=lambda: self._lookout.keep(told))
 
     def _lost(self, shown: Iterable[Message]) -> bool:
         """Tell whether a trader shows a message of ours that we do not have: we lost data."""
@@ -97,6 +98,7 @@ class Cases:
         others = {contract.arbiter, contract.runner_up} - {case.me}
         if message.sender in others and message.kind in {Kind.ENQUIRY, Kind.FORWARD}:
             self._from_arbiter(message, case)
+            self._lookout.shown((*case.shown, *case.messages, message))
             check_seen(message, case.messages, case.me)
             self._trades.advance(row.trade_id, Received(message, payload))
             return
@@ -114,10 +116,7 @@ class Cases:
         if self._lost(shown):
             self._trades.advance(row.trade_id, LoseTrust("a trader shows a message of ours"))
         else:
-            try:
-                check_seen(message, case.messages, case.me)
-            except DataLost as error:  # unproven: a trader could make any arbiter toxic
-                raise PeerFault(str(error)) from None
+            check_seen(message, case.messages, case.me)  # else let him show it: shell_inbox
         self._trades.advance(row.trade_id, Received(message, payload))
 
     def _papers(self, message: Message, case: Case, bench: TradeBench) -> tuple[Message, ...]:
@@ -126,9 +125,9 @@ class Cases:
         if united.wire() != case.contract.wire():
             raise InvalidRecord("contract", "is not this case's")
         check_signatures(case, papers, bench)
-        for trader in signed_twice(papers):
-            log.warning("%s signed two messages of one number", trader.hex()[:16])
-        return shown_rulings((message,), case.contract)
+        shown = shown_rulings((message,), case.contract)
+        self._lookout.shown((*papers, *case.shown, *shown, *case.messages))
+        return shown
 
     def _from_arbiter(self, message: Message, case: Case) -> None:
         forward = message.kind is Kind.FORWARD

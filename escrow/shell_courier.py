@@ -14,7 +14,7 @@ from typing import Any, Final
 import trio
 
 from escrow.messages import FRAME_LIMIT
-from escrow.shell_inbox import APPLIED, LATER, USED, Inbox, read_reply
+from escrow.shell_inbox import APPLIED, LATER, SHOW, USED, Inbox, read_reply
 from escrow.store_journal import Journal
 from p2pnode.base.errors import InvalidRecord, NodeError, StorageFault, Unreachable
 from p2pnode.base.ports import Channel, Streams
@@ -31,7 +31,7 @@ MAX_INBOUND: Final = 4  # trade streams of one peer at a time
 
 Locate = Callable[[bytes], Awaitable[tuple[str, ...]]]
 Refused = Callable[[bytes, bytes, bytes, str], None]  # trade id, peer, message id, text
-Used = Callable[[bytes, bytes], None]  # trade id, peer; inside the transaction
+Used = Callable[[bytes, bytes, bytes], None]  # trade id, peer, proof; inside the transaction
 Away = Callable[[bytes], bool]  # the peer; returns whether all that waits is in his mailbox
 
 
@@ -42,6 +42,7 @@ class _Visit:
         self.channel = channel
         self.sent: set[bytes] = set()  # ids of messages
         self.asked: deque[tuple[bytes, bytes]] = deque()  # (message id, trade id) unanswered
+        self.shows: deque[tuple[bytes, bytes]] = deque()  # (trade id, a message of the peer's)
         self.held: set[bytes] = set()  # trades whose chain the peer did not take further
         self.news = trio.Event()  # something to send, or a reply
         self.progress = False
@@ -186,6 +187,10 @@ class Courier:
                         visit.sent.add(message_id)
                         visit.asked.append((message_id, trade_id))
                         await visit.channel.send(raw)
+                while visit.shows:
+                    trade_id, raw = visit.shows.popleft()
+                    visit.asked.append((b"", trade_id))
+                    await visit.channel.send(raw)
                 if not visit.asked:
                     break
                 await visit.news.wait()
@@ -197,29 +202,48 @@ class Courier:
         """Take the replies, which come in the order of the messages."""
         try:
             while True:
-                status, text = await _reply(visit.channel)
+                answer = await _reply(visit.channel)
                 if not visit.asked:
                     raise InvalidRecord("reply", "answers no message")
-                self._answered(peer, visit, status, text)
+                self._answered(peer, visit, *answer)
                 visit.news.set()  # there is room for another, or all is said
         except NodeError as error:
             visit.fault = error
         over.cancel()
 
-    def _answered(self, peer: bytes, visit: "_Visit", status: int, text: str) -> None:
+    def _answered(self, peer: bytes, visit: "_Visit", status: int, text: str, proof: bytes) -> None:
         message_id, trade_id = visit.asked.popleft()
+        if not message_id:  # what we showed him: the message that led to it goes out anew
+            visit.progress |= status == APPLIED
+            return
         late = trade_id in visit.held  # sent before its predecessor failed: its reply says nothing
         if status != APPLIED:
             visit.held.add(trade_id)  # its chain waits for an earlier message
-        if status == LATER:
+        if status == SHOW and not late:
+            self._show(visit, message_id, trade_id, text)
+        elif status in {LATER, SHOW}:
             self.tally["messages_not_yet"] += 1
             log.info("%s says not yet: %s", peer.hex()[:16], text)
         elif status == APPLIED or not late:
-            self._settle(peer, message_id, trade_id, status, text)
+            self._settle(peer, message_id, trade_id, status, text, proof)
             visit.progress = True
 
+    def _show(self, visit: "_Visit", message_id: bytes, trade_id: bytes, text: str) -> None:
+        """He does not know a message of his that we have applied: show it to him."""
+        self.tally["messages_not_yet"] += 1
+        log.info("asked to show what we have seen: %s", text)
+        raw = self._journal.seen_by(message_id)
+        if raw:
+            visit.shows.append((trade_id, raw))
+
     def _settle(
-        self, peer: bytes, message_id: bytes, trade_id: bytes, status: int, text: str
+        self,
+        peer: bytes,
+        message_id: bytes,
+        trade_id: bytes,
+        status: int,
+        text: str,
+        proof: bytes,
     ) -> None:
         with self._journal.database.transaction():
             if status == APPLIED:
@@ -227,7 +251,7 @@ class Courier:
             else:
                 self._journal.drop_outbox(trade_id, peer)
             if status == USED:
-                self._used(trade_id, peer)
+                self._used(trade_id, peer, proof)
         if status == APPLIED:
             self.tally["messages_delivered"] += 1
             return
@@ -237,7 +261,7 @@ class Courier:
             self._refused(trade_id, peer, message_id, text)
 
 
-async def _reply(channel: Channel) -> tuple[int, str]:
+async def _reply(channel: Channel) -> tuple[int, str, bytes]:
     with trio.move_on_after(REPLY_S):
         return read_reply(await channel.receive())
     raise Unreachable("the peer did not answer in time")

@@ -1,7 +1,10 @@
 """What peers say: from bytes off an authenticated stream to an applied message and a reply.
 
-    reply = [status, text]   0 applied (or known), 1 not yet: send it again, 2 refused,
-                             3 refused: another message of this number was signed before
+    reply = [status, text, raw]  0 applied (or known), 1 not yet: send it again, 2 refused,
+                                 3 refused: you signed `raw` by this number before,
+                                 4 `seen` names a message of ours that is not here: show it
+
+Who answers 4 is sent that message of his own next: his signature proves that he has lost data.
 
 Checks come in the order of their cost, and all before anything changes: form and signature,
 the sender is whom the stream authenticated, the place in the chain, then `examine`, then the
@@ -12,14 +15,15 @@ import logging
 from typing import Final
 
 from escrow.errors import DataLost, NotYet, NumberUsed
-from escrow.examine import check_seen, examine
+from escrow.examine import check_once, check_seen, check_sender, examine
 from escrow.examine_settling import Examined, World
-from escrow.messages import FRESH_STEP, ZERO, Kind, Message
-from escrow.model import Cancel, LoseTrust, Received, Taking, Toxic
+from escrow.messages import FRAME_LIMIT, FRESH_STEP, MAX_MESSAGE, ZERO, Kind, Message
+from escrow.model import Cancel, Received, Taking, Toxic
 from escrow.opening import EARLY_STATES
 from escrow.payloads import Take, decode
 from escrow.shell_bargain import Bargains
 from escrow.shell_cases import Cases
+from escrow.shell_equivocation import Lookout
 from escrow.shell_opening import Opening
 from escrow.shell_trades import Trades
 from escrow.store_journal import ARBITER, Row
@@ -42,19 +46,21 @@ _SIGNED: Final = frozenset({Kind.RECEIVED, Kind.SETTLE, Kind.FORWARD, Kind.VERDI
 APPLIED: Final = 0
 LATER: Final = 1
 REFUSED: Final = 2
-USED: Final = 3  # refused, and the sender has lost data: his number was used before
-MAX_REPLY: Final = 1024
+USED: Final = 3
+SHOW: Final = 4
 
 
-def reply(status: int, text: str = "") -> bytes:
+def reply(status: int, text: str = "", raw: bytes = b"") -> bytes:
     """Return a reply's bytes."""
-    return wire.pack((status, wire.clipped(text, 600)))
+    return wire.pack((status, wire.clipped(text, 600), raw))
 
 
-def read_reply(raw: bytes) -> tuple[int, str]:
-    """Parse a reply. Raises InvalidRecord."""
-    status, text = wire.fields("reply", wire.unpack("reply", raw, limit=MAX_REPLY), 2)
-    return wire.within("status", status, APPLIED, USED), wire.text("text", text, 700)
+def read_reply(raw: bytes) -> tuple[int, str, bytes]:
+    """Parse a reply: status, text, and with USED the message that it speaks of. InvalidRecord."""
+    parts = wire.fields("reply", wire.unpack("reply", raw, limit=FRAME_LIMIT), 3)
+    status = wire.within("status", parts[0], APPLIED, SHOW)
+    proof = wire.blob("raw", parts[2], MAX_MESSAGE if status == USED else 0)
+    return status, wire.text("text", parts[1], 700), proof
 
 
 class Inbox:
@@ -65,16 +71,20 @@ class Inbox:
         self._bargains = bargains
         self._opening = opening
         self._world = trades.world
-        self._cases = Cases(trades)
+        self._lookout = Lookout(trades.world)
+        self._cases = Cases(trades, self._lookout)
 
     async def deliver(self, raw: bytes, peer: bytes) -> bytes:
         """Apply one message from the authenticated `peer`; returns the reply's bytes."""
         try:
             message = Message.from_wire(raw, self._world.network)
+            if message.sender == self._world.me and message.recipient == peer:
+                return self._shown(message)
             if message.sender != peer or message.recipient != self._world.me:
                 raise PeerFault("sender: is not whom the connection authenticates")
             if self._world.journal.known(message.id):
                 return reply(APPLIED)
+            self._lookout.arrived(message)
             try:
                 await self._apply(message)
             except SecondOpinionDiffers as error:  # ours to mend, and the peer's to try again
@@ -85,7 +95,10 @@ class Inbox:
             return reply(LATER, str(error))
         except NumberUsed as error:
             log.warning("refused from %s: %s", peer.hex()[:16], error)
-            return reply(USED, str(error))
+            return reply(USED, str(error), error.raw)
+        except DataLost as error:
+            log.warning("in doubt, from %s: %s", peer.hex()[:16], error)
+            return reply(SHOW, str(error))
         except NodeError as error:
             log.warning("refused from %s: %s", peer.hex()[:16], error)
             return reply(REFUSED, str(error))
@@ -103,6 +116,8 @@ class Inbox:
         if row is None and message.kind is Kind.DISPUTE:
             await self._cases.open(message)
             return
+        if row is None and message.kind is Kind.ENQUIRY:
+            return  # the runner-up asks whether we have ruled: nobody has called us
         if row is None:
             raise PeerFault("trade_id: is no trade here")
         rate = await self._opening.own_rate()
@@ -117,9 +132,11 @@ class Inbox:
             check_place(message, messages)
             self._cases.hear(message, payload, row)
             return
-        row = self._seen(message, messages, row)
-        check_place(message, messages, gaps=isinstance(row.state, Toxic))
         facts = self._trades.facts(row).having(message)
+        check_sender(message, facts)
+        if not isinstance(row.state, Toxic):
+            self._seen(message, messages, row)
+        check_place(message, messages, gaps=isinstance(row.state, Toxic))
         world = World(
             bench=self._trades.bench(row),
             tip_height=self._world.chain.tip().height,
@@ -134,6 +151,7 @@ class Inbox:
         except (InvalidRecord, PeerFault) as error:
             if not isinstance(row.state, Toxic) or message.kind in _SIGNED:
                 raise
+            check_once(message, facts)  # whatever was lost, what a peer may say stays bounded
             log.info("kept, though it names what is lost: %s", error)
             examined = Examined()
         if spent:  # a DRAW that is right in all else; once we have ended, this does nothing
@@ -145,17 +163,27 @@ class Inbox:
     def _busy(self, row: Row, point: Outpoint) -> bool:
         return self._world.journal.bound_elsewhere(row.trade_id, point)
 
-    def _seen(self, message: Message, messages: tuple[Message, ...], row: Row) -> Row:
-        """Check `seen`. One that names no message of ours tells that we have lost data."""
-        if isinstance(row.state, Toxic):
-            return row
+    def _seen(self, message: Message, messages: tuple[Message, ...], row: Row) -> None:
+        """Check `seen`. One that names no message of ours puts the trade in doubt.
+
+        The peer's word makes no trade toxic: he has what he names, so let him show it. Until
+        then our user is kept from what lost words could bar. Raises DataLost, PeerFault.
+        """
         try:
             check_seen(message, messages, self._world.me)
         except DataLost as error:
             if isinstance(row.state, EARLY_STATES):
-                raise  # no coin of ours is in it, as far as we know: it ends by itself
-            self._trades.advance(row.trade_id, LoseTrust(f"the peer has {error}"))
-        return self._trades.row(row.trade_id)
+                raise PeerFault(str(error)) from None  # nothing is at stake: it ends by itself
+            if message.sender in (messages[0].sender, messages[0].recipient):
+                self._trades.doubt(row.trade_id)
+            raise
+
+    def _shown(self, message: Message) -> bytes:
+        """Hear our own message from whom we sent it to: unknown, it proves that we lost data."""
+        if self._world.journal.known(message.id):
+            return reply(APPLIED)
+        self._trades.on_lost(f"a peer shows our own {message.kind.name}, which is not here")
+        return reply(APPLIED)
 
 
 def check_place(message: Message, messages: tuple[Message, ...], *, gaps: bool = False) -> None:
@@ -172,6 +200,10 @@ def check_place(message: Message, messages: tuple[Message, ...], *, gaps: bool =
     if message.seq > expected:
         raise NotYet(f"seq: {message.seq} came before {expected}")
     if message.seq < expected:
-        raise NumberUsed(f"seq: another message of number {message.seq} was signed before")
+        before = next((m for m in theirs if m.seq == message.seq), None)
+        if before is None:  # lost with what we have lost
+            raise PeerFault(f"seq: {message.seq} is behind {expected}")
+        why = f"seq: another message of number {message.seq} was signed before"
+        raise NumberUsed(why, before.wire())
     if message.prev != (theirs[-1].id if message.seq % FRESH_STEP and theirs else ZERO):
         raise PeerFault("prev: does not name the sender's last message")

@@ -20,7 +20,7 @@ import trio
 from escrow.messages import Kind, Message
 from escrow.model import Contracting, Drawing, Taking
 from escrow.needs import Letter, Line, Mailbox
-from escrow.shell_inbox import APPLIED, LATER, REFUSED, Inbox, read_reply
+from escrow.shell_inbox import APPLIED, LATER, REFUSED, SHOW, Inbox, read_reply
 from escrow.shell_trades import ENDED, Trades
 from escrow.store_journal import ARBITER, TRADER
 from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError
@@ -195,7 +195,9 @@ class Mail:
             log.warning("refused a letter from %s: %s", line.peer.hex()[:16], error)
             self.tally["letters_refused"] += 1
             return REFUSED
-        status, _ = read_reply(await self._inbox.deliver(letter.payload, line.peer))
+        status, _, _ = read_reply(await self._inbox.deliver(letter.payload, line.peer))
+        if status == SHOW:  # only on a stream can he show what we have lost
+            status = LATER
         if status == APPLIED:
             self.tally["letters_applied"] += 1
         elif status == LATER:

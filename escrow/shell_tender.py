@@ -178,7 +178,8 @@ class Tender:
             case Bump(parent):
                 await self._bumps.hurry(row, parent)
             case CallArbiter(to, why):
-                dispute = self._trades.facts(row).dispute(why, to)
+                log.info("trade %s: %s", trade_id.hex()[:16], why)
+                dispute = self._trades.facts(row).dispute("", to)  # words are for people to say
                 self._trades.advance(trade_id, OpenDispute(dispute, to))
             case ShowPapers(to):
                 papers = self._trades.facts(row).statement("", to)

@@ -19,7 +19,7 @@ from escrow.arbiters import ArbiterRecord
 from escrow.backend_bench import TradeBench
 from escrow.case import Case
 from escrow.facts import Facts
-from escrow.messages import MAX_PAYLOAD, ZERO, Kind, Message
+from escrow.messages import MAX_PAYLOAD, MAX_SEQ, ZERO, Kind, Message
 from escrow.model import (
     Aborted,
     Agreed,
@@ -44,6 +44,7 @@ from escrow.payout import Split, refund, release
 from escrow.shell_desktop import Desktop
 from escrow.store_journal import TRADER, Row, own_of, terms_of
 from escrow.transcript import case_papers, shown_rulings
+from escrow.words import DOUBT
 from p2pnode.base.errors import LocalFault, Misconfigured, NotFound, Unreachable
 from p2pnode.base.transaction import Outpoint
 
@@ -63,6 +64,7 @@ class Trades:
         self._wake: dict[bytes, trio.Event] = {}
         self._seen: tuple[tuple[int, ...], int] = ((), 0)
         self.on_outbox: Callable[[bytes], None] = lambda _peer: None
+        self.on_lost: Callable[[str], None] = lambda _why: None
         self.on_begin: Callable[[bytes], None] = lambda _trade_id: None
 
     # -- reading
@@ -92,6 +94,7 @@ class Trades:
             eyes=world.chain,
             seen_weight=self.seen_weight(),
             view=self._views.get(row.trade_id),
+            doubted=world.journal.doubted(row.trade_id),
         )
 
     def seen_weight(self) -> int:
@@ -253,7 +256,7 @@ class Trades:
             trade_id=trade_id,
             sender=world.me,
             recipient=to,
-            seq=mine[-1].seq + 1 if mine else base,
+            seq=_bounded(mine[-1].seq + 1 if mine else base),
             prev=mine[-1].id if mine else ZERO,
             seen=theirs[-1].id if theirs else ZERO,
             tip_height=tip.height,
@@ -325,6 +328,13 @@ class Trades:
             self.world.journal.note(trade_id, why)
             self.world.announce.publish("stalled", trade_id=trade_id.hex(), why=why)
 
+    def doubt(self, trade_id: bytes) -> None:
+        """A peer speaks of a message of ours that is not here: keep our user from new words."""
+        if not self.world.journal.doubted(trade_id):
+            with self.world.journal.database.transaction():
+                self.world.journal.mark_doubted(trade_id)
+            self.stall(trade_id, DOUBT)
+
     def learn(self, records: Iterable[ArbiterRecord]) -> None:
         """Keep verified arbiters' records."""
         found = tuple(records)
@@ -385,6 +395,13 @@ def _first_signs(before: State, state: State, event: Event, facts: Facts) -> Spl
             return refund(facts.contract)
         case _:
             return None
+
+
+def _bounded(seq: int) -> int:
+    """Return a number that a message can have: one that could not be read back is not signed."""
+    if seq > MAX_SEQ:
+        raise LocalFault(f"this trade's chain of messages has reached number {MAX_SEQ}")
+    return seq
 
 
 def _outpoints(payload: Inputs) -> list[Outpoint]:

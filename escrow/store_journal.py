@@ -17,6 +17,7 @@ from escrow.messages import Kind, Message
 from escrow.model import State
 from escrow.payout import Split
 from escrow.store_broken import BrokenDraws
+from escrow.store_equivocation import Proofs
 from escrow.store_evidence import Shelf
 from escrow.store_outbox import Outbox
 from escrow.store_roll import Roll
@@ -84,6 +85,9 @@ _SCRIPTS: Final = (
     CREATE TABLE lost_data (
         one INTEGER PRIMARY KEY CHECK (one = 1), tip INTEGER NOT NULL
     ) STRICT
+    """,
+    """
+    CREATE TABLE doubt (trade_id BLOB PRIMARY KEY) STRICT
     """,
 )
 
@@ -156,6 +160,7 @@ class Journal(Outbox):
         database.migrate("trades", _SCRIPTS)
         self.roll = Roll(database, network)
         self.broken = BrokenDraws(database, network)
+        self.proofs = Proofs(database, network)
 
     # -- trades
 
@@ -300,6 +305,19 @@ class Journal(Outbox):
         """Tell whether a message was kept before."""
         return self.database.one("SELECT 1 FROM message WHERE id = ?", message_id) is not None
 
+    def at(self, place: Message) -> Message | None:
+        """Return what is kept under the number of a message in its chain, or None."""
+        row = self.database.one(
+            "SELECT id, kind, raw FROM message"
+            " WHERE trade_id = ? AND sender = ? AND recipient = ? AND seq = ?",
+            *(place.trade, place.sender, place.recipient, place.seq),
+        )
+        if row is None:
+            return None
+        if row["kind"] == Kind.EVIDENCE:
+            return self._cut(row["id"])
+        return _parsed(row["raw"], self._network)
+
     def travels(self, message_id: bytes, kind: int, raw: bytes) -> bytes:
         """Return a row's bytes as they go to a peer. Raises StorageFault for damage."""
         if kind != Kind.EVIDENCE:
@@ -346,6 +364,14 @@ class Journal(Outbox):
     def keep_child(self, parent: bytes, raw: bytes, rate: int) -> None:
         """Keep it before it is broadcast; one of a higher rate replaces it."""
         self.database.run("INSERT OR REPLACE INTO child VALUES (?, ?, ?)", parent, raw, rate)
+
+    def doubted(self, trade_id: bytes) -> bool:
+        """Tell whether a peer has spoken of a message of ours that is not here."""
+        return self.database.one("SELECT 1 FROM doubt WHERE trade_id = ?", trade_id) is not None
+
+    def mark_doubted(self, trade_id: bytes) -> None:
+        """Remember that a peer has."""
+        self.database.run("INSERT OR IGNORE INTO doubt VALUES (?)", trade_id)
 
     def lost_at(self) -> int:
         """Return our tip when this node last found that it has lost data, or 0."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from escrow.messages import Kind, Message
+from escrow.messages import MAX_MESSAGE, Kind, Message
+from p2pnode.base import wire
 from p2pnode.base.errors import StorageFault
 from p2pnode.base.store import Database
 
@@ -95,6 +96,16 @@ class Outbox(ABC):
             *(trade_id, peer, int(Kind.CONTRACT)),
         )
         return row is not None
+
+    def seen_by(self, message_id: bytes) -> bytes:
+        """Return the peer's message that a message of ours says we have seen, or nothing."""
+        row = self.database.one("SELECT id, kind, raw FROM message WHERE id = ?", message_id)
+        if row is None:
+            return b""
+        ours = self.travels(row["id"], row["kind"], row["raw"])
+        seen = wire.unpack("message", ours, limit=MAX_MESSAGE)[0][7]  # we made it: well-formed
+        found = self.database.one("SELECT id, kind, raw FROM message WHERE id = ?", seen)
+        return self.travels(found["id"], found["kind"], found["raw"]) if found else b""
 
     # -- inside the caller's transaction
 

@@ -13,7 +13,7 @@ from typing import Final
 from escrow import words
 from escrow.confirm import Step
 from escrow.facts import Facts
-from escrow.messages import FRESH_STEP, ZERO, Kind
+from escrow.messages import FRESH_STEP, MAX_SEQ, ZERO, Kind
 from escrow.model import (
     Aborted,
     AcceptVerdict,
@@ -68,6 +68,8 @@ def poisoned(state: State, why: str, facts: Facts) -> State:
 def step(state: Toxic, event: Event, facts: Facts) -> Step:
     """Return the state after `event` and what to send. Raises LocalFault."""
     match event:
+        case LoseTrust() if state.base + 2 * FRESH_STEP > MAX_SEQ:
+            return state, ()  # restored nine times: its chains are at their end
         case LoseTrust():  # even the fresh number was used before
             return replace(state, base=state.base + FRESH_STEP), ()
         case Received(_, payload, final, raised) if final and not state.raw:

@@ -49,12 +49,17 @@ def compare(ours: Contract, theirs: tuple[Any, ...], prefix: str) -> None:
             raise InvalidRecord(f"{prefix}{line}", "is not what the messages make")
 
 
-def check_chain(messages: Iterable[Message]) -> None:
-    """Check that one sender's messages to one recipient form a chain from its beginning."""
+def check_chain(messages: Iterable[Message], *, gaps: bool = False) -> None:
+    """Check that one sender's messages to one recipient form a chain from its beginning.
+
+    `gaps`: who shows them has lost data, and may lack some of them.
+    """
     prev, seq = ZERO, 0
     for message in messages:
         if begins_afresh(message) and message.seq > seq:
             seq, prev = message.seq, ZERO
+        if gaps and message.seq > seq:
+            seq, prev = message.seq, message.prev
         if message.seq != seq:
             raise InvalidRecord("messages", f"lack number {seq} of a sender's chain")
         if message.prev != prev:
@@ -73,7 +78,12 @@ def begins_afresh(message: Message) -> bool:
 
 
 def parse_papers(
-    network: Network, raw: Iterable[bytes], traders: tuple[bytes, bytes], trade_id: bytes
+    network: Network,
+    raw: Iterable[bytes],
+    traders: tuple[bytes, bytes],
+    trade_id: bytes,
+    *,
+    gaps: bool = False,
 ) -> tuple[Message, ...]:
     """Parse messages between the traders and check both chains. Raises InvalidRecord."""
     papers = tuple(Message.from_wire(r, network) for r in raw)
@@ -83,7 +93,7 @@ def parse_papers(
         if message.trade != trade_id:
             raise InvalidRecord("messages", "hold one of another trade")
     for sender in traders:
-        check_chain(m for m in papers if m.sender == sender)
+        check_chain((m for m in papers if m.sender == sender), gaps=gaps)
     return papers
 
 
@@ -124,7 +134,8 @@ def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, .
         if contract is None:
             raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
         traders = (contract.maker, contract.taker)
-        new = parse_papers(message.network, raw, traders, contract.trade_id)
+        gaps = message.seq >= FRESH_STEP
+        new = parse_papers(message.network, raw, traders, contract.trade_id, gaps=gaps)
         shown += ((message.sender, paper) for paper in new)
     if contract is None:
         raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
@@ -165,7 +176,8 @@ def check_dispute(dispute: Message, me: bytes, eyes: Eyes) -> tuple[Contract, tu
         raise InvalidRecord("trade_id", "is not the contract's")
     if me not in (contract.arbiter, contract.runner_up if contract.n else contract.arbiter):
         raise InvalidRecord("arbiter", "is not this node")
-    papers = parse_papers(net, payload.messages, traders, contract.trade_id)
+    gaps = dispute.seq >= FRESH_STEP
+    papers = parse_papers(net, payload.messages, traders, contract.trade_id, gaps=gaps)
     records = _records(net, payload.records, papers)
     check_contract(contract, papers, records, eyes)
     return contract, papers

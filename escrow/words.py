@@ -47,7 +47,11 @@ from escrow.payloads import Paid as PaidWords
 from escrow.payout import Split, build_payout, payout_rates, refund, release
 from p2pnode.base.errors import InvalidRecord, LocalFault
 
-MAX_CHATS: Final = 40  # of one sender to one recipient in a trade
+DOUBT: Final = (
+    "the other side speaks of a message of yours that this node does not have: if it was restored "
+    "from an old copy, do not pay and agree to nothing; the arbiter decides (`dispute open`)"
+)
+MAX_CHATS: Final = 30  # of one sender to one recipient in a trade
 MAX_ASKS: Final = 10
 
 _OPEN: Final = (Broadcast, Funded, Paid, Disputed, ArbiterLost)  # no end is bound or published
@@ -134,6 +138,8 @@ def _pay(state: State, note: str, facts: Facts) -> Step:
         case _:
             raise LocalFault("do not pay: the escrow is not deep enough in the chain")
     view = _deep(facts)
+    if facts.doubted:
+        raise LocalFault(DOUBT)
     if facts.one(facts.me, Kind.NOT_PAID):
         raise LocalFault("you have declared that you will not pay")
     if facts.agreed:
@@ -185,6 +191,8 @@ def _ask(state: State, buyer_sat: int, note: str, facts: Facts) -> Step:
     contract = facts.contract
     if not isinstance(state, _OPEN):
         raise _not_now(state)
+    if facts.doubted:
+        raise LocalFault(DOUBT)
     if bound_elsewhere(facts):
         raise LocalFault("you have signed another end of this trade already")
     if facts.asked(facts.me):
@@ -239,8 +247,13 @@ def _answer(state: State, facts: Facts, *, agree: bool, note: str) -> Step:
     if theirs is None or not isinstance(state, _OPEN):
         raise LocalFault("the other side has no open proposal in this trade")
     if not agree:
+        said = (Refuse.from_wire(m.payload) for m in facts.all(facts.me, Kind.REFUSE))
+        if any(r.refused_id == theirs.ask.id for r in said):
+            raise LocalFault("you have declined this proposal already")
         refuse = Refuse(refused_id=theirs.ask.id, field="ask", value=note)
         return state, (Send(facts.peer, refuse),)
+    if facts.doubted:
+        raise LocalFault(DOUBT)
     if facts.asked(facts.me):
         raise LocalFault(
             "your own proposal is open: withdraw it first, and wait until the other side's node "

@@ -48,9 +48,12 @@ from p2pnode.base.identity import Identity
 from p2pnode.base.transaction import Outpoint, Transaction, TxIn, TxOut
 
 RAW = b"raw"
-RAISED = Transaction(
-    2, (TxIn(Outpoint(bytes(32), 0)),), (TxOut(1000, p2wpkh(b"\x02" + bytes(32))),), 0
-).serialize()
+LOW, RAISED = (
+    Transaction(
+        2, (TxIn(Outpoint(bytes(32), 0)),), (TxOut(value, p2wpkh(b"\x02" + bytes(32))),), 0
+    ).serialize()
+    for value in (2000, 1000)
+)
 DEEP = ChainView(TIP + 4, MTP + 3600, TIP + 2, MTP, RAW)
 PERIOD_END = MTP + ACK_S + 3600
 LATE = replace(DEEP, mtp=PERIOD_END + 96 * 3600)  # when less than RELEASE may be ruled
@@ -288,7 +291,7 @@ POSITIONS = (
     ),
     Position(
         "Releasing, completed",
-        model.Releasing(RAW, RAISED, 1),
+        model.Releasing(LOW, RAISED, 1),
         _say("acknowledge", "buyer PAID", "seller RECEIVED"),
         "buyer",
         view=DEEP,
@@ -313,7 +316,7 @@ POSITIONS = (
     ),
     Position(
         "Ruled, completed",
-        model.Ruled(RAW, RAISED, 1, **RULED),
+        model.Ruled(LOW, RAISED, 1, **RULED),
         _say("acknowledge", "me DISPUTE", "me NOTICE"),
         view=DEEP,
     ),
@@ -391,7 +394,7 @@ POSITIONS = (
     ),
     Position(
         "Agreed, completed",
-        model.Agreed(RAW, RAISED, 1, **ASKED),
+        model.Agreed(LOW, RAISED, 1, **ASKED),
         _say("acknowledge", "me ASK", "peer OK", "me COVER", "peer SETTLE"),
         "seller",
         view=DEEP,
@@ -429,7 +432,7 @@ POSITIONS = (
     ),
     Position(
         "Toxic, completed",
-        model.Toxic(RAW, RAISED, 1, why="lost", base=1000),
+        model.Toxic(LOW, RAISED, 1, why="lost", base=1000),
         _say("acknowledge"),
         view=DEEP,
     ),

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import trio
 
-from escrow.model import Aborted, Cancel, Event, LoseTrust
+from escrow.messages import Message
+from escrow.model import Aborted, Cancel, Event, LoseTrust, Toxic
 from escrow.needs import Mailbox, Registry
 from escrow.payloads import MAX_NOTE
 from escrow.shell_arbiter import ArbiterService
@@ -27,7 +28,7 @@ from escrow.shell_trades import ENDED, Trades
 from escrow.store_journal import ARBITER, TRADER
 from escrow.store_remarks import Remarks
 from p2pnode.base import wire
-from p2pnode.base.errors import LocalFault
+from p2pnode.base.errors import InvalidRecord, LocalFault
 from p2pnode.base.ports import Streams
 from p2pnode.base.store import Database
 
@@ -79,6 +80,7 @@ class Exchange:
         self.bargains.on_outbox = self._courier.poke
         self.trades.on_begin = self._tend
         self.draws.on_lost = self._lost_before
+        self.trades.on_lost = self._lost_before
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled: every living trade has its tender."""
@@ -156,17 +158,27 @@ class Exchange:
             self.world.journal.mark_lost(self.world.chain.tip().height)
         for role in (TRADER, ARBITER):
             for row in self.world.journal.rows(role):
-                if not isinstance(row.state, ENDED):
+                if not isinstance(row.state, (*ENDED, Toxic)):
                     self.trades.advance(row.trade_id, LoseTrust(why))
 
-    def _lost_data(self, trade_id: bytes, peer: bytes) -> None:
-        """A peer knows another message of ours by that number: our journal is too old."""
-        row = self.world.journal.row(trade_id)
-        if row is None or row.role != TRADER:
-            self.trades.stall(trade_id, f"the peer {peer.hex()[:16]}… says that we have lost data")
+    def _lost_data(self, trade_id: bytes, peer: bytes, proof: bytes) -> None:
+        """A peer has another message of ours by that number: our signature proves it."""
+        name = f"{peer.hex()[:16]}…"
+        try:
+            shown = Message.from_wire(proof, self.world.network)
+        except InvalidRecord as error:
+            self.trades.stall(trade_id, f"the peer {name} says that we lost data: {error}")
             return
-        why = f"the peer {peer.hex()[:16]}… has another message of ours by a number we use"
-        self.trades.advance(trade_id, LoseTrust(why))
+        ours = (self.world.me, peer, trade_id) == (shown.sender, shown.recipient, shown.trade)
+        if not ours or self.world.journal.known(shown.id):
+            self.trades.stall(trade_id, f"the peer {name} says that we have lost data: not so")
+            return
+        why = f"the peer {name} has another message of ours by a number we use"
+        row = self.world.journal.row(trade_id)
+        if row is not None and isinstance(row.state, Toxic):
+            self.trades.advance(trade_id, LoseTrust(why))  # even the fresh number was used before
+        else:
+            self._lost_before(why)
 
     def _refused(self, trade_id: bytes, peer: bytes, message_id: bytes, why: str) -> None:
         """Tell the user that a peer refuses our messages; a refused TAKE ends there."""

@@ -4,6 +4,7 @@ What a trade looks like to its user: amounts in satoshi, times in unix seconds, 
 and always what to do next and by when.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from escrow.accord import asks
@@ -60,10 +61,15 @@ def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route
 
 def pick_trade(exchange: Exchange, role: str, prefix: str) -> Row:
     """Return the one trade or case whose id begins so. Raises NotFound, InvalidRecord."""
+    return pick(exchange.world.journal.rows(role), prefix)
+
+
+def pick(rows: Iterable[Row], prefix: str) -> Row:
+    """Return the one of these whose id begins so. Raises NotFound, InvalidRecord."""
     digits = prefix.strip().lower()
     if not 4 <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
         raise InvalidRecord("trade_id", "is not 4 to 64 hex digits")
-    found = [r for r in exchange.world.journal.rows(role) if r.trade_id.hex().startswith(digits)]
+    found = [r for r in rows if r.trade_id.hex().startswith(digits)]
     if len(found) != 1:
         what = "fits several trades: give more digits" if found else "is no trade of this node"
         raise NotFound(f"trade_id: {digits[:16]} {what}", field="trade_id")
@@ -187,6 +193,10 @@ def trade_json(exchange: Exchange, row: Row) -> dict[str, Any]:
         "exponent": exponent(terms.currency),
         "method": take.method,
     }
+    named = {facts.buyer: "buyer", facts.seller: "seller"}
+    if facts.settled_contract:
+        named |= {facts.contract.arbiter: "arbiter", facts.contract.runner_up: "runner-up"}
+    plain["proofs"] = proofs_json(exchange, row, named)
     if facts.settled_contract:
         plain |= _contract_json(facts.contract, facts)
         plain["asks"] = asks_json(facts)
@@ -195,6 +205,14 @@ def trade_json(exchange: Exchange, row: Row) -> dict[str, Any]:
         plain["payout_txid"] = display(row.state.txid)
         plain.setdefault("payout_confirmations", FINAL_DEPTH)
     return plain | {"next": advise(row.state, facts)}
+
+
+def proofs_json(exchange: Exchange, row: Row, named: Mapping[bytes, str]) -> list[dict[str, str]]:
+    """Return who is proven to have signed what twice in a trade or case."""
+    return [
+        {"what": what.words, "by": named.get(who, ""), "node_id": who.hex()}
+        for who, what in exchange.world.journal.proofs.told(row.trade_id)
+    ]
 
 
 def asks_json(facts: Facts) -> list[dict[str, Any]]:
@@ -254,7 +272,10 @@ def _contract_json(contract: Contract, facts: Facts) -> dict[str, Any]:
             contract.account_hash_s if facts.peer == facts.seller else contract.account_hash_b
         )
         raw = Account.from_wire(message.payload).disclosure
-        plain["peer_account"] = fit.details(raw, account_hash, facts.network)
+        try:
+            plain["peer_account"] = fit.details(raw, account_hash, facts.network)
+        except InvalidRecord:  # kept by a node that has lost data, whatever it says
+            plain["peer_account"] = "(not the account that the contract names)"
     for judge in reversed(facts.arbiters):
         message = facts.one(judge, Kind.VERDICT)
         if message is None:

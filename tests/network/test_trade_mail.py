@@ -31,7 +31,9 @@ from escrow.model import (
     SayReceived,
     Toxic,
 )
+from escrow.model import Paid as PaidState
 from escrow.needs import Letter, Line
+from escrow.payloads import Paid
 from escrow.payout import release
 from escrow.shell_inbox import USED, reply
 from escrow.shell_mail import ABANDON_S, STREAM_ONLY, by_mail
@@ -504,24 +506,39 @@ async def test_what_waits_in_an_ended_trade_is_given_up_after_two_weeks() -> Non
         assert not office.net.live()
 
 
-async def test_a_reply_that_our_number_was_used_says_that_we_lost_data() -> None:
+@pytest.mark.parametrize("proven", [True, False])
+async def test_a_reply_that_our_number_was_used_needs_our_own_signature(*, proven: bool) -> None:
     async with mail_rig() as (r, _office, _):
         trade_id = await r.take()
         await r.funded(trade_id)
         buyer, seller = names(r, trade_id)
         inbox, fired = r[seller].exchange._courier._inbox, []
+        journal = r[buyer].journal
+        later = r[buyer].exchange.trades.sign(  # as a copy of ours, lost since, would have said it
+            trade_id, r[seller].id, Paid(note="sent before"), journal.messages(trade_id)
+        )
+        ours = journal.messages(trade_id)[0] if r[buyer].id == r["taker"].id else None
+        shown = later.wire() if proven else (ours.wire() if ours else b"rubbish")
 
         async def deliver(raw: bytes, peer: bytes) -> bytes:
             fired.append(raw)
-            return reply(USED, "seq: another message of that number was applied before")
+            return reply(USED, "seq: another message of that number was applied before", shown)
 
         inbox.deliver = deliver  # type: ignore[method-assign]
         await r.act(buyer, trade_id, SayPaid("sent"))
-        state = await r.until(buyer, trade_id, Toxic)
-        assert isinstance(state, Toxic)
-        assert "another message of ours" in state.why
-        assert fired
-        assert not r[buyer].journal.outbox(r[seller].id)
+
+        async def answered() -> None:
+            assert fired
+            assert not journal.outbox(r[seller].id)
+
+        await r.eventually(answered)
+        if proven:
+            state = await r.until(buyer, trade_id, Toxic)
+            assert isinstance(state, Toxic)
+            assert "another message of ours" in state.why
+        else:
+            assert isinstance(r[buyer].exchange.trades.row(trade_id).state, PaidState)
+            assert any("lost data: not so" in line for line in r.log)
 
 
 async def test_a_peers_seen_is_a_receipt_and_a_deletion_is_none() -> None:

@@ -93,8 +93,8 @@ def counter(
 ) -> None:
     r"""Name another sum.
 
-    As the maker your own, as the taker a new proposal. What a maker names he stands by for the rest of the ten minutes. A taker may propose
-    three times in all.
+    As the maker your own, as the taker a new proposal. What a maker names he stands by for
+    the rest of the ten minutes. A taker may propose three times in all.
 
     \b
     p2pnode proposal counter 3fa2 --price 61000
