@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "dispute": "Ask the arbiter who was drawn.",
     "arbiter": "Judge disputes as a volunteer.",
     "draw": "Check how an arbiter was drawn, from the transcript alone.",
+    "proof": "Show and check proofs that somebody signed two things.",
     "net": "Peers and what the network knows.",
 }
 INTERRUPTED: Final = 130

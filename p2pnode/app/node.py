@@ -46,6 +46,7 @@ from p2pnode.app import (
     routes_hearing,
     routes_net,
     routes_offers,
+    routes_proofs,
     routes_talk,
     routes_trades,
     routes_wallet,
@@ -191,6 +192,7 @@ class Node:
             *routes_bonds.routes(exchange),
             *routes_cases.routes(exchange),
             *routes_draws.routes(exchange),
+            *routes_proofs.routes(exchange),
             *routes_hearing.routes(exchange),
         ]
         api = Api(routes, self.events, database)

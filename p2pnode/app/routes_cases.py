@@ -19,7 +19,7 @@ from p2pnode.app import fit
 from p2pnode.app.advice import advise_arbiter
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
-from p2pnode.app.routes_trades import pick_trade
+from p2pnode.app.routes_trades import pick_trade, proofs_json
 from p2pnode.base.errors import InvalidRecord, UsageFault
 from p2pnode.base.ports import Chain
 from p2pnode.base.transaction import Outpoint, display
@@ -129,6 +129,8 @@ def case_json(exchange: Exchange, row: Row) -> dict[str, Any]:
     case: Case = exchange.trades.case(row)
     contract = case.contract
     sides = (("buyer", contract.buyer), ("seller", contract.seller))
+    named = {contract.arbiter: "arbiter", contract.runner_up: "runner-up"}
+    named |= {who: side for side, who in sides}
     plain: dict[str, Any] = {
         "trade_id": row.trade_id.hex(),
         "state": type(row.state).__name__,
@@ -150,6 +152,7 @@ def case_json(exchange: Exchange, row: Row) -> dict[str, Any]:
         "files_buyer": len(shown_by(case, contract.buyer)),
         "files_seller": len(shown_by(case, contract.seller)),
         "signed_twice": [side for side, who in sides if who in signed_twice(case.papers)],
+        "proofs": proofs_json(exchange, row, named),
         "note": row.note,
         "lacking": list(lacking(row.state, case)),
         "due": [{"what": d.name, "by_mtp": d.at_mtp} for d in of_case(row.state, case)],

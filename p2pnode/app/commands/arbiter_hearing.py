@@ -18,7 +18,7 @@ from p2pnode.app.commands.frame import (
     plain,
 )
 from p2pnode.app.commands.trade_talk import checked, conversation
-from p2pnode.app.commands.trade_view import btc, fiat
+from p2pnode.app.commands.trade_view import btc, fiat, proofs
 from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, StorageFault
 from p2pnode.base.units import moment, parse_decimal
 
@@ -104,6 +104,7 @@ def show_case(session: Session, c: dict[str, Any]) -> None:
     if c["signed_twice"]:
         both = " and the ".join(c["signed_twice"])
         lines.append(entry("beware", f"the {both} signed two different messages of one number"))
+    lines += proofs(c)
     if "buyer_sat" in c:
         shares = f"buyer {btc(c['buyer_sat'])}, seller {btc(c['seller_sat'])}"
         lines.append(entry("verdict", f"{shares}, you {btc(c['fee_sat'])} BTC"))

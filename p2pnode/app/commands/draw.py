@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from p2pnode.app.commands.frame import Session, common, hex_prefix
+from p2pnode.app.commands.json_file import read_json
 from p2pnode.app.commands.trade_view import path
-from p2pnode.base.errors import InvalidRecord, StorageFault
+from p2pnode.base.errors import StorageFault
 
 
 @click.group()
@@ -94,18 +95,7 @@ def verify(session: Session, file: Path, electrum: str) -> None:
     """
     from escrow.drawfile import MAX_FILE, draw_from_json
 
-    try:
-        with file.open("rb") as handle:
-            raw = handle.read(MAX_FILE + 1)
-    except OSError as error:
-        raise StorageFault(f"{file}: {error.strerror}", field="file") from None
-    if len(raw) > MAX_FILE:
-        raise InvalidRecord("file", f"is over {MAX_FILE} bytes")
-    try:
-        value = json.loads(raw, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        raise InvalidRecord("file", "is not JSON") from None
-    transcript = draw_from_json(value)
+    transcript = draw_from_json(read_json(file, MAX_FILE))
     drawn = _with_chain(transcript, electrum)
     answer = {
         "verified": True,
@@ -120,16 +110,6 @@ def verify(session: Session, file: Path, electrum: str) -> None:
         f"arbiter    {answer['arbiter']}",
         f"runner-up  {answer['runner_up']}",
     )
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object whose every line stands there once."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise InvalidRecord(repr(name[:40]), "stands there twice")
-        found[name] = value
-    return found
 
 
 def _with_chain(transcript: Any, electrum: str) -> Any:

@@ -45,6 +45,7 @@ def show_trade(session: Session, answer: dict[str, Any]) -> None:
         lines.append(entry("payout", f"{answer['payout_confirmations']} of 6 confirmations"))
         lines.append(entry("", answer["payout_txid"]))
     lines += proposals(answer)
+    lines += proofs(answer)
     if answer.get("recused"):
         lines.append(entry("recused", f"the arbiter will not judge this: {answer['recused']}"))
     if answer.get("remark"):
@@ -76,6 +77,15 @@ def proposals(answer: dict[str, Any]) -> list[str]:
         lines.append(entry(a["standing"], f"{whose} proposed: {shares}"))
         if a["note"]:
             lines.append(entry("", a["note"]))
+    return lines
+
+
+def proofs(answer: dict[str, Any]) -> list[str]:
+    """Write who is proven to have signed two things, and where to see it."""
+    found = answer.get("proofs", ())
+    lines = [entry("proven", f"the {p['by']} signed {p['what']}") for p in found]
+    if lines:
+        lines.append(entry("", f"see p2pnode proof show {answer['trade_id'][:8]}"))
     return lines
 
 
