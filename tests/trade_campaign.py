@@ -16,6 +16,7 @@ from trade_kit import NET, Frame, Node, Rig, resigned, rig
 
 from escrow.keys import ORDER
 from escrow.messages import Kind, Message
+from escrow.shell_inbox import LATER, REFUSED, SHOW, USED
 from p2pnode.base import wire
 from p2pnode.base.identity import Identity
 
@@ -53,10 +54,11 @@ class Scene:
 
     @property
     def other_arbiter(self) -> Node:
-        """An arbiter who was not drawn."""
-        drawn = self.rig["maker"].facts(self.trade_id).contract.arbiter
+        """An arbiter who was not drawn, not even as runner-up."""
+        contract = self.rig["maker"].facts(self.trade_id).contract
+        drawn = {contract.arbiter, contract.runner_up}
         arbiters = (n for n in self.rig.nodes.values() if n.name.startswith("arbiter"))
-        return next(n for n in arbiters if n.id != drawn)
+        return next(n for n in arbiters if n.id not in drawn)
 
     @property
     def payload(self) -> list[Any]:
@@ -123,11 +125,19 @@ class Row:
     forge: Forge
     words: str  # a regular expression that the reply must match
     later: bool = False  # "not yet" is the right answer: nothing is kept, nothing is refused
+    used: bool = False  # answered by the message that its sender signed by that number before
+    show: bool = False  # answered by "show me that message of mine", and kept in doubt
     refuse: bool = False  # a TAKE that policy refuses: answered by a signed REFUSE
 
     @property
     def id(self) -> str:
         return f"{self.at.name}: {self.name}"
+
+    @property
+    def status(self) -> int:
+        """The reply that is right."""
+        flags = ((self.later, LATER), (self.used, USED), (self.show, SHOW))
+        return next((status for flag, status in flags if flag), REFUSED)
 
 
 @dataclass(frozen=True)
@@ -170,6 +180,8 @@ class Campaign:
         await scene.rig.quiet(scene.victim.name, scene.trade_id)
         before, line = scene.victim.snapshot(), len(scene.rig.log)
         status, text = await scene.rig.inject(by, scene.victim.name, raw)
+        if row.show:  # he who lies so keeps his peer from new words: end that for the next rows
+            scene.victim.database.run("DELETE FROM doubt")
         answers = _refusals(scene.victim) if row.refuse else ()
         changed = difference(before, scene.victim.snapshot())
         logged = "\n".join(scene.rig.log[line:])

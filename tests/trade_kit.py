@@ -288,7 +288,7 @@ class Rig:
         try:
             await pipe.send(raw)
             with trio.fail_after(PATIENCE):
-                return read_reply(await pipe.receive())
+                return read_reply(await pipe.receive())[:2]
         finally:
             await pipe.close()
 

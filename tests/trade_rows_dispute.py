@@ -14,6 +14,7 @@ from trade_campaign import (
 from trade_kit import NET, resigned
 from trade_rows_funding import declared, spare
 from trade_rows_header import text_rows
+from trade_rows_payment import pair_rows
 
 from escrow.backend_signatures import first_sign
 from escrow.contract import Contract
@@ -65,6 +66,26 @@ def foreign_paper(s: Scene) -> bytes:
     return s.set(1, to=lambda papers: [*papers, message.wire()])
 
 
+def _recused(s: Scene, trade_id: bytes, to: bytes) -> bytes:
+    """The arbiter's own word, signed by him, and not for this trader or trade."""
+    arbiter = s.victim
+    tip = arbiter.chain.tip()
+    message = Message(
+        network=NET, kind=K.RECUSE, trade_id=trade_id, sender=arbiter.id, recipient=to,
+        seq=0, prev=ZERO, seen=ZERO, tip_height=tip.height, tip_hash=tip.hash, draw_no=0,
+        payload=wire.pack(["x"]),
+    ).signed(arbiter.identity)  # fmt: skip
+    return message.wire()
+
+
+def ruling_to_another(s: Scene) -> bytes:
+    return s.set(3, to=[_recused(s, s.trade_id, s.rig["maker"].id)])
+
+
+def ruling_elsewhere(s: Scene) -> bytes:
+    return s.set(3, to=[_recused(s, SEVENS, s.thief.id)])
+
+
 def dispute_contract(line: str) -> Forge:
     def forge(s: Scene) -> bytes:
         array = list(wire.unpack("contract", s.payload[0], limit=4096))
@@ -93,7 +114,9 @@ def dispute_rows() -> Iterator[Row]:
         "reveal_id",
         "account_hash_s",
     ):
-        yield row(f"contract with another {line}", dispute_contract(line), f"{line}|dep_b: is not")
+        yield row(
+            f"contract with another {line}", dispute_contract(line), f"{line}|dep_b: is not|^n: "
+        )
     yield row("contract empty", lambda s: s.set(0, to=b""), "contract")
     yield row("papers without the TAKE", lambda s: s.set(1, to=lambda p: p[1:]), "messages")
     yield row("papers with a gap", lambda s: s.set(1, to=lambda p: p[:3] + p[4:]), "messages")
@@ -101,13 +124,21 @@ def dispute_rows() -> Iterator[Row]:
     yield row("papers without INPUTS", lambda s: s.set(1, to=lambda p: p[:-9]), "messages")
     yield row("papers of another trade", foreign_paper, "messages")
     yield row("papers with a byte changed", lambda s: s.set(1, 0, to=flip), ".")
-    yield row("101 papers", lambda s: s.set(1, to=lambda p: p * 10), "messages")
+    yield row("241 papers", lambda s: s.set(1, to=lambda p: (p * 20)[:241]), "messages")
     yield row("four papers", lambda s: s.set(1, to=lambda p: p[:4]), "messages")
     yield row("no records", lambda s: s.set(2, to=[]), "records")
     yield row("a record lacking", lambda s: s.set(2, to=lambda r: r[1:]), "records")
-    yield row("a record altered", lambda s: s.set(2, 0, to=flip), "key_sig")
+    yield row("a record altered", lambda s: s.set(2, 0, to=flip), "record")
     yield row("another funding", other_inputs, "funding is not on our chain", later=True)
-    yield from text_rows(K.DISPUTE, 3, "statement", 4000, 1)
+    yield row("a paper as ruling", lambda s: s.set(3, to=[s.payload[1][0]]), "rulings")
+    yield row("a ruling of bytes", lambda s: s.set(3, to=[b"\x90"]), ".")
+    yield row("nine rulings", lambda s: s.set(3, to=[s.payload[1][0]] * 9), "rulings")
+    yield row("a ruling empty", lambda s: s.set(3, to=[b""]), "rulings")
+    yield row("an arbiter's word to another", ruling_to_another, "rulings")
+    yield row("an arbiter's word of another trade", ruling_elsewhere, "rulings")
+    yield row("401 records", lambda s: s.set(2, to=[b"x"] * 401), "records")
+    yield row("a record of 1,401 bytes", lambda s: s.set(2, 0, to=b"x" * 1401), "records")
+    yield from text_rows(K.DISPUTE, 4, "statement", 4000, 0)
 
 
 def as_other_arbiter(s: Scene) -> tuple[str, bytes]:
@@ -124,6 +155,14 @@ def as_peer(s: Scene) -> tuple[str, bytes]:
     return peer.name, message.wire()
 
 
+def as_runner_up(s: Scene) -> tuple[str, bytes]:
+    """The runner-up's own words in the arbiter's place."""
+    second = s.rig[s.rig.runner_up(s.trade_id)]
+    return second.name, resigned(
+        s.message, second.identity, sender=second.id, seq=0, prev=ZERO, seen=ZERO
+    )
+
+
 def verdict(change: Any, *, key: Any = None) -> Forge:
     """The arbiter's key over one split, beside the words of another."""
 
@@ -133,7 +172,7 @@ def verdict(change: Any, *, key: Any = None) -> Forge:
         seed, bond = contract.seed, contract.bond_a
         signer = key(s) if key else s.thief.exchange.world.keys.arbiter_key(seed, bond)
         split = change(contract)
-        payload[3] = first_sign(contract, facts.outpoint, split, None, signer)
+        payload[3] = list(first_sign(contract, facts.outpoint, split, signer))
         return s.saying(payload)
 
     return forge
@@ -167,13 +206,8 @@ def verdict_rows() -> Iterator[Row]:
         verdict(lambda c: verdict_split(c, release(c).buyer_sat - 1)),
         "signature",
     )
-    yield row("signature of high S", lambda s: s.set(3, to=high_s), "signature.*high S")
-    for number, name in ((2, "NONE"), (3, "SINGLE"), (0x81, "ANYONECANPAY")):
-        yield row(
-            f"sighash {name}",
-            lambda s, n=number: s.set(3, to=lambda x: x[:-1] + bytes([n])),
-            "sighash",
-        )
+    yield row("by the runner-up", as_runner_up, "VERDICT before any NOTICE")
+    yield from pair_rows(K.VERDICT, 3)
     yield row("by an arbiter not drawn", as_other_arbiter, "VERDICT is not for")
     yield row("by the other trader", as_peer, "VERDICT is not for")
     yield from text_rows(K.VERDICT, 4, "reason", 4000, 1)
@@ -192,10 +226,16 @@ def hearing_rows() -> Iterator[Row]:
     yield Row(
         K.NOTICE,
         "VERDICT before it",
-        lambda s: s.saying([0, 0, 0, b"x" * 70, "quick"], K.VERDICT),
+        lambda s: s.saying([0, 0, 0, [b"x" * 70] * 2, "quick"], K.VERDICT),
         ".",
     )
-    yield from text_rows(K.NOTICE, 2, "statement", 4000, 1)
+    early = lambda s, k, p: s.saying(p, k)  # noqa: E731
+    for kind, words in ((K.RECUSE, ["no"]), (K.CHAT, ["well?"]), (K.FORWARD, [[b"x"]])):
+        forge: Forge = lambda s, k=kind, w=words: early(s, k, w)  # noqa: E731
+        yield Row(K.NOTICE, f"{kind.name} before it", forge, f"{kind.name} before any NOTICE")
+    yield Row(K.NOTICE, "by the runner-up", as_runner_up, "runner-up", later=True)
+    yield Row(K.NOTICE, "dispute id short", lambda s: s.set(0, to=SEVENS[1:]), "dispute_id")
+    yield from text_rows(K.NOTICE, 2, "statement", 4000, 0)
     yield Row(K.STATEMENT, "papers with a gap", lambda s: s.set(1, to=lambda p: p[1:]), "messages")
     yield Row(K.STATEMENT, "papers altered", lambda s: s.set(1, 0, to=flip), ".")
     yield Row(
@@ -208,7 +248,42 @@ def hearing_rows() -> Iterator[Row]:
         "sender",
     )
     yield Row(K.STATEMENT, "PAID told to the arbiter", lambda s: s.saying(["x"], K.PAID), "PAID")
-    yield from text_rows(K.STATEMENT, 0, "statement", 4000, 1)
+    for kind, said in told_to_nobody():
+        shape: Forge = lambda s, k=kind, p=said: s.saying(p, k)  # noqa: E731
+        yield Row(K.STATEMENT, f"{kind.name} told to the arbiter", shape, kind.name)
+    yield Row(K.STATEMENT, "a paper as ruling", lambda s: s.set(2, to=[s.payload[1][0]]), "rulings")
+    yield Row(K.STATEMENT, "241 papers", lambda s: s.set(1, to=(s.payload[1] * 20)[:241]), "mess")
+    yield from text_rows(K.STATEMENT, 0, "statement", 4000, 0)
+
+
+def told_to_nobody() -> Iterator[tuple[Kind, list[Any]]]:
+    """Kinds that have no place between a trader and an arbiter."""
+    pair = [b"x" * 70, b"x" * 70]
+    yield from ((k, [SEVENS]) for k in (K.WITHDRAW, K.OK, K.COVER, K.ENQUIRY))
+    yield K.ASK, [1, 1, ""]
+    yield K.SETTLE, [SEVENS, pair]
+    yield K.RECEIVED, [pair]
+    yield K.RECUSE, ["I know him"]
+    yield K.VERDICT, [0, 0, 0, pair, "so"]
+    yield K.NOTICE, [SEVENS, SEVENS, "x"]
+
+
+def evidence_rows() -> Iterator[Row]:
+    def row(name: str, forge: Forge, words: str) -> Row:
+        return Row(K.EVIDENCE, name, forge, words)
+
+    yield row("hash short", lambda s: s.set(0, to=SEVENS[1:]), "file_hash")
+    for number in (0, -1, (1 << 20) + 1, OVER):
+        yield row(f"size {number}", lambda s, n=number: s.set(2, to=n), "size")
+    for step in (1, -1):
+        yield row(f"size off by {step}", lambda s, d=step: s.set(2, to=lambda v: v + d), "data")
+    for number in (-1, 1, 16, OVER):
+        yield row(f"part {number}", lambda s, n=number: s.set(3, to=n), "part")
+    yield row("no data", lambda s: s.set(4, to=b""), "data")
+    yield row("data a byte short", lambda s: s.set(4, to=lambda d: d[:-1]), "data")
+    yield row("data a byte longer", lambda s: s.set(4, to=lambda d: d + b"x"), "data")
+    yield row("65,537 bytes of data", lambda s: s.set(4, to=b"x" * 65_537), "data")
+    yield from text_rows(K.EVIDENCE, 1, "name", 128, 1)
 
 
 def forward_rows() -> Iterator[Row]:
@@ -219,23 +294,38 @@ def forward_rows() -> Iterator[Row]:
         def forge(s: Scene) -> bytes:
             found = s.rig[role].said(s.trade_id, kind)
             assert found is not None
-            return s.set(0, to=found.wire())
+            return s.set(0, to=[found.wire()])
 
         return forge
 
     def bad_signature(s: Scene) -> bytes:
         received = s.rig["maker"].said(s.trade_id, K.RECEIVED)
         assert received is not None
-        (signature,) = wire.unpack("received", received.payload, limit=200)
+        (pair,) = wire.unpack("received", received.payload, limit=400)
         key = s.rig["maker"].identity
-        forged = resigned(received, key, payload=wire.pack([high_s(signature)]))
-        return s.set(0, to=forged)
+        forged = resigned(received, key, payload=wire.pack([[pair[0], high_s(pair[1])]]))
+        return s.set(0, to=[forged])
+
+    def elsewhere(s: Scene) -> bytes:
+        received = s.rig["maker"].said(s.trade_id, K.RECEIVED)
+        assert received is not None
+        return s.set(0, to=[resigned(received, s.rig["maker"].identity, trade_id=SEVENS)])
+
+    def own_word(s: Scene) -> bytes:
+        """The arbiter's NOTICE, which is no verdict."""
+        said = s.thief.said(s.trade_id, K.NOTICE)
+        assert said is not None
+        return s.set(0, to=[said.wire()])
 
     yield row("of something else", paper(K.ACCOUNT), "message")
     yield row("of the buyer's own words", paper(K.PAID, "taker"), "message")
-    yield row("of bytes", lambda s: s.set(0, to=b"\x90"), "message")
-    yield row("of nothing", lambda s: s.set(0, to=b""), "message")
-    yield row("altered", lambda s: s.set(0, to=flip), ".")
-    yield row("with a signature of high S", bad_signature, "signature.*high S")
+    yield row("of his own NOTICE", own_word, "message")
+    yield row("of another trade", elsewhere, "message")
+    yield row("of bytes", lambda s: s.set(0, to=[b"\x90"]), "message")
+    yield row("of an empty one", lambda s: s.set(0, to=[b""]), "message")
+    yield row("of nothing", lambda s: s.set(0, to=[]), "message")
+    yield row("of five", lambda s: s.set(0, to=lambda m: m * 5), "message")
+    yield row("altered", lambda s: s.set(0, 0, to=flip), ".")
+    yield row("with a raised signature of high S", bad_signature, "signature.*high S")
     yield row("by an arbiter not drawn", as_other_arbiter, "FORWARD is not for")
     yield row("by the seller", as_peer, "FORWARD is not for")

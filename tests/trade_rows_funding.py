@@ -47,7 +47,8 @@ def altered(index: int) -> Forge:
     def forge(s: Scene) -> bytes:
         array = list(wire.unpack("contract", s.payload[0], limit=4096))
         value = array[index]
-        other = {"EUR": "USD", "CUSTOM": "SEPA", "wsh-2of3": "tr-2of3", "sandbox": "regtest"}
+        other = {"EUR": "USD", "CUSTOM": "SEPA", "sandbox": "regtest"}
+        other["wsh-2of3-backup"] = "wsh-2of3"
         if isinstance(value, int):
             array[index] = value + 1
         else:
@@ -232,7 +233,7 @@ def witness_rows() -> Iterator[Row]:
         over_another_transaction(lambda tx, c, s: replace(tx, locktime=tx.locktime + 1)),
         "witness",
     )
-    yield row("no stack", lambda s: s.set(0, to=[]), "stacks")
+    yield row("no stack", lambda s: s.set(0, to=[]), "witness_")
     yield row("a stack too many", lambda s: s.set(0, to=lambda x: [*x, x[0]]), "witness")
     yield row("nine stacks", lambda s: s.set(0, to=lambda x: x * 9), "stacks")
     yield row("a stack of three", lambda s: s.set(0, 0, to=lambda x: [*x, x[0]]), "stacks")

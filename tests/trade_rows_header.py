@@ -15,6 +15,7 @@ from trade_campaign import (
 )
 
 from escrow.messages import MAX_SEQ, ZERO, Kind
+from escrow.transcript import FRESH_KINDS
 
 K = Kind
 HUGE = 2**64 - 1
@@ -23,6 +24,11 @@ SEVENS = b"\7" * 32
 CONTROL = "left\u202eright"
 
 
+OTHER_SHAPE = {K.INPUTS: K.DRAW}  # a payload of one kind under the number of another
+LIVING = {  # coins are locked when they come: a `seen` of ours that is not here may be our own loss
+    *(K.ACCOUNT, K.ACK, K.PAID, K.RECEIVED, K.NOTICE, K.STATEMENT, K.VERDICT, K.FORWARD, K.ASK),
+    *(K.WITHDRAW, K.OK, K.COVER, K.REFUSE, K.SETTLE, K.CHAT, K.EVIDENCE),
+}
 OPENING = {K.TAKE, K.DRAW, K.DISPUTE, K.NOTICE, K.STATEMENT}  # first in their sender's chain
 
 
@@ -70,11 +76,11 @@ def headers(kind: Kind) -> Iterator[Row]:
         yield row(f"version {number}", field(0, number), "version")
     for number in (0, -1, max(Kind) + 1, OVER):
         yield row(f"kind {number}", field(1, number), "kind")
-    yield row("kind of another payload", field(1, (kind + 4) % 20 + 1), ".")
+    yield row("kind of another payload", field(1, int(OTHER_SHAPE.get(kind, K.INPUTS))), ".")
     yield row("trade id short", field(2, SEVENS[1:]), "trade_id")
     yield row("trade id of another trade", field(2, SEVENS), "trade_id")
     if kind is not K.TAKE:
-        yield row("trade id zero", field(2, ZERO), "trade_id")
+        yield row("trade id zero", field(2, ZERO), "trade_id|negotiation")
     yield row("sender is another, who signs", claimed_by_stranger, "sender")
     yield row("signed by another", signed_by_stranger, "signature")
     yield row("on another's connection", from_stranger, "sender")
@@ -84,11 +90,18 @@ def headers(kind: Kind) -> Iterator[Row]:
         yield row(f"seq {number}", field(5, number), "seq")
     yield row("seq with a gap", gap, "seq", later=kind is not K.TAKE)
     if kind not in OPENING:
-        yield row("seq repeated over another body", second_of_a_number, "seq")
+        yield row("seq repeated over another body", second_of_a_number, "seq", used=True)
         yield row("prev zero", field(6, ZERO), "prev")
+    for number in (1000, 2000):  # where only one who has lost data begins afresh, and says little
+        if kind not in FRESH_KINDS:
+            fresh: Forge = lambda s, n=number: s.header(seq=n, prev=ZERO)  # noqa: E731
+            yield row(f"a fresh chain from {number}", fresh, "seq|prev", later=kind is not K.TAKE)
+    yield row("a chain from 1,001", lambda s: s.header(seq=1001, prev=ZERO), "prev")
+    yield row("number 1,000 within a chain", lambda s: s.header(seq=1000, prev=SEVENS), "prev")
     yield row("prev of another chain", field(6, SEVENS), "prev")
-    yield row("seen is nothing that was sent", field(7, SEVENS), "seen")
-    if kind not in OPENING | {K.REVEAL, K.GET, K.FORWARD, K.VERDICT}:
+    if kind not in {K.DISPUTE, K.WITNESS}:  # who opens a case may have lost all he was told
+        yield row("seen is nothing that was sent", field(7, SEVENS), "seen", show=kind in LIVING)
+    if kind not in OPENING | {K.REVEAL, K.GET, K.FORWARD, K.VERDICT, K.EVIDENCE}:
         yield row("seen falls", field(7, ZERO), "seen")
     for number in (-1, 500_000_000, HUGE):
         yield row(f"tip height {number}", field(8, number), "tip_height")

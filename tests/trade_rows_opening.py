@@ -11,6 +11,7 @@ from trade_campaign import (
 )
 from trade_kit import NET
 
+from escrow.contract import Contract
 from escrow.messages import Kind
 from p2pnode.base import wire
 
@@ -92,6 +93,38 @@ def take_rows() -> Iterator[Row]:
     yield row("commitment short", worked(11, to=SEVENS[1:]), "commitment")
 
 
+def one_key_twice(sign: int) -> Forge:
+    def forge(s: Scene) -> bytes:
+        key = s.payload[3][0]
+        return s.set(3, 1, to=bytes([key[0] ^ sign]) + key[1:])
+
+    return forge
+
+
+def our_key(place: int, name: str) -> Forge:
+    return lambda s: s.set(3, place, to=getattr(s.victim.facts(s.trade_id).own.part, name))
+
+
+def plain_rows() -> Iterator[Row]:
+    """In the kind without a backup branch."""
+    extra: Forge = lambda s: s.set(3, 1, to=b"\2" + SEVENS)  # noqa: E731
+    for kind in (K.DRAW, K.REVEAL):
+        yield Row(kind, "a backup key, of no kind", extra, "backup_key: does not fit")
+    yield Row(K.CONTRACT, "a backup key in it", _lines(key_b2=b"\2" + SEVENS), "key_b2")
+    yield Row(K.CONTRACT, "a timelock in it", _lines(n=4320), r"\bn\b")
+
+
+def _lines(**change: Any) -> Forge:
+    def forge(s: Scene) -> bytes:
+        array = list(wire.unpack("contract", s.payload[0], limit=4096))
+        for line, value in change.items():
+            array[Contract.line_names().index(line)] = value
+        hashed = wire.digest(wire.tag(NET.name, "contract"), array)
+        return s.saying([wire.pack(array), s.thief.trade_key(s.trade_id).sign_schnorr(hashed)])
+
+    return forge
+
+
 def parts(kind: Kind) -> Iterator[Row]:
     """Of DRAW and REVEAL: [id, nonce, arbiters, part, …]."""
 
@@ -104,14 +137,24 @@ def parts(kind: Kind) -> Iterator[Row]:
     yield row("arbiters descend", lambda s: s.set(2, to=lambda a: a[::-1]), "arbiters")
     yield row("an arbiter twice", lambda s: s.set(2, to=lambda a: [a[0], *a]), "arbiters")
     yield row(
-        "501 arbiters",
-        lambda s: s.set(2, to=[both] * 501),
-        "arbiters: is not a list of at most 500",
+        "201 arbiters",
+        lambda s: s.set(2, to=[both] * 201),
+        "arbiters: is not a list of at most 200",
     )
     yield row("outpoint short", lambda s: s.set(2, 0, 0, to=SEVENS), "arbiters")
     yield row("key off the curve", lambda s: s.set(3, 0, to=b"\2" + b"\xff" * 32), "escrow_key")
     yield row("key uncompressed", lambda s: s.set(3, 0, to=b"\4" + SEVENS), "escrow_key")
-    yield row("a backup key, of no kind", lambda s: s.set(3, 1, to=b"\2" + SEVENS), "backup_key")
+    yield row("no backup key", lambda s: s.set(3, 1, to=b""), "backup_key: does not fit")
+    yield row(
+        "backup key off the curve", lambda s: s.set(3, 1, to=b"\2" + b"\xff" * 32), "backup_key"
+    )
+    yield row("backup key x-only", lambda s: s.set(3, 1, to=SEVENS), "backup_key")
+    yield row("backup key uncompressed", lambda s: s.set(3, 1, to=b"\4" + SEVENS), "backup_key")
+    yield row("backup key is the escrow key", one_key_twice(0), "backup_key: is the escrow key")
+    yield row("backup key is its negative", one_key_twice(1), "backup_key: is the escrow key")
+    yield row("backup key is our escrow key", our_key(1, "escrow_key"), "our own key")
+    yield row("backup key is our backup key", our_key(1, "backup_key"), "our own key")
+    yield row("escrow key is our backup key", our_key(0, "backup_key"), "our own key")
     for name, script in (
         ("P2SH", b"\xa9\x14" + b"\1" * 20 + b"\x87"),
         ("P2PKH", b"\x76\xa9\x14" + b"\1" * 20 + b"\x88\xac"),
@@ -170,7 +213,7 @@ def reveal_rows() -> Iterator[Row]:
     yield row(
         "REFUSE by the taker",
         lambda s: s.saying([s.trade_id, "amount_sat", "1"], K.REFUSE),
-        "REFUSE",
+        "refused_id",
     )
 
 
@@ -191,6 +234,6 @@ def page_rows() -> Iterator[Row]:
     yield Row(K.PAGE, "no records", lambda s: s.set(1, to=[]), "records")
     yield Row(K.PAGE, "another record", lambda s: s.set(1, 0, to=some_record(s)), "records")
     yield Row(K.PAGE, "a record twice", lambda s: s.set(1, to=lambda r: [r[0], r[0]]), "records")
-    yield Row(K.PAGE, "a record altered", lambda s: s.set(1, 0, to=flip), "key_sig|signature")
-    yield Row(K.PAGE, "a record of 2,049 bytes", lambda s: s.set(1, 0, to=b"x" * 2049), "records")
+    yield Row(K.PAGE, "a record altered", lambda s: s.set(1, 0, to=flip), "record")
+    yield Row(K.PAGE, "a record of 1,401 bytes", lambda s: s.set(1, 0, to=b"x" * 1401), "records")
     yield Row(K.PAGE, "201 records", lambda s: s.set(1, to=lambda r: r * 201), "records")
