@@ -6,8 +6,10 @@ that this state allows.
 
 from escrow.case import Case
 from escrow.completion import may_complete
-from escrow.confirm import verdict_due
+from escrow.confirm import FINAL_DEPTH, verdict_due
+from escrow.contract import ACK_S
 from escrow.deadlines import has_replied
+from escrow.duties import RESPEND_S
 from escrow.facts import Facts
 from escrow.messages import Kind
 from escrow.model import (
@@ -35,6 +37,7 @@ from escrow.model import (
     ToxicCase,
     Void,
 )
+from escrow.opening import FUNDING_S, OPENING_S
 from escrow.payout import Split
 from escrow.words import open_ask, runner_up_from
 from orderbook.currencies import exponent
@@ -59,14 +62,32 @@ def advise(state: State, facts: Facts | None) -> str:
             how = _OUTCOMES.get(outcome, "in a way that this node does not know")
             return f"nothing: the escrow is paid out, {how}"
         case Taking() | Drawing() | Contracting():
-            return "wait: the other side answers, the arbiter is drawn"
+            return (
+                "wait: the other side answers, the arbiter is drawn; an answer that takes over "
+                f"{OPENING_S} s ends it, and nothing is locked"
+            )
         case Funding(respend=raw) if raw:
             return "wait: the peer vanished, one of your coins is being spent back to you"
-        case Funding():
-            return "wait: both sides sign the funding"
+        case Funding(since, signed_at):
+            until = moment((signed_at or since) + FUNDING_S)
+            return f"wait: both sides sign the funding, by {until}; else {_unsigned(signed_at)}"
     if facts is None:
         return "wait"
-    return _asked(state, facts) or _settling(state, facts)
+    return _spent(state, facts) or _asked(state, facts) or _settling(state, facts)
+
+
+def _unsigned(signed_at: int) -> str:
+    return "your coins are spent back to you" if signed_at else "it ends, and nothing is locked"
+
+
+def _spent(state: State, facts: Facts) -> str:
+    """Return what is left to wait for once the chain shows a payout, whoever made it."""
+    view = facts.view
+    if view is None or view.spend is None or isinstance(state, Toxic):
+        return ""
+    stop = "" if isinstance(state, (Paid, Releasing, Ruled)) else "; do not pay"
+    depth = f"it has {view.depth_of(view.spend)} of {FINAL_DEPTH} confirmations"
+    return f"wait: the escrow is being paid out, {depth}{stop}"
 
 
 def _settling(state: State, facts: Facts) -> str:
@@ -77,13 +98,20 @@ def _settling(state: State, facts: Facts) -> str:
         case Broadcast():
             depth, wanted = facts.view.funding_depth if facts.view else 0, facts.contract.depth
             warning = "do not pay yet, " if facts.me == facts.buyer else ""
-            return f"wait: {warning}the escrow has {depth} of {wanted} confirmations"
+            back = ""
+            if not depth and state.mtp:
+                back = f"; in no block by {moment(state.mtp + RESPEND_S)}, it is undone"
+            return f"wait: {warning}the escrow has {depth} of {wanted} confirmations{back}"
         case Funded():
             return _funded(facts, short)
         case Paid() if facts.me == facts.seller:
-            return f"when the money is in your account: p2pnode trade received {short}"
+            call = f"`dispute open` asks the arbiter{_self(facts)}"
+            return (
+                f"look for the money; if it does not come, {call}; when it is in your account: "
+                f"p2pnode trade received {short}"
+            )
         case Paid():
-            return f"wait for the seller; if he is silent: {_open(short)}"
+            return f"wait for the seller{_self(facts)}; if he is silent: {_open(short)}"
         case Releasing(raw=raw) if raw or facts.me == facts.buyer:
             return "wait: the payout confirms"
         case Releasing() if not facts.one(facts.me, Kind.RECEIVED):
@@ -119,6 +147,15 @@ def _short(facts: Facts) -> str:
 
 def _open(short: str) -> str:
     return f"p2pnode dispute open {short} --statement …"
+
+
+def _self(facts: Facts) -> str:
+    """Say when the node calls the arbiter by itself, if it ever does."""
+    view, n = facts.view, facts.contract.n
+    if not n or view is None or not view.funding_height:
+        return ""
+    height = view.funding_height + n // 2
+    return f" (your node does by itself at block {height}, now {view.tip})"
 
 
 def _ours(state: Ruled, facts: Facts) -> bool:
@@ -172,11 +209,18 @@ def _funded(facts: Facts, short: str) -> str:
         until = f", due by {moment(end)}" if end else ""
         return f"wait for the buyer's payment{until}; when it is in: p2pnode trade received {short}"
     if declared:
-        return f"you declared that you will not pay: {_open(short)}"
+        return (
+            "wait: the seller's node takes his coins back, and yours come with them; "
+            f"if it does not: {_open(short)}"
+        )
     if over:
         return f"the time to pay is over: do not pay; {_open(short)}"
     if not facts.one(facts.me, Kind.ACK):
-        return "wait: do not pay before the seller's payment details are here"
+        ack = f", due by {moment(view.funding_mtp + ACK_S)}" if view and end else ""
+        return (
+            f"wait: do not pay before the seller's payment details are here{ack}; if they do not "
+            f"come: {_open(short)}"
+        )
     amount = f"{decimal(contract.fiat_minor, exponent(contract.currency))} {contract.currency}"
     until = f" by {moment(end)}" if end else ""
     return f"pay {amount} to that account{until}, then: p2pnode trade pay-sent {short}"
@@ -204,6 +248,8 @@ def _disputed(facts: Facts, short: str, mtp: int) -> str:
 
 def _lost(facts: Facts, short: str) -> str:
     contract, view = facts.contract, facts.view
+    if contract.n and facts.noticed(contract.runner_up):
+        return _second(facts, short)
     said = "has recused himself" if facts.one(contract.arbiter, Kind.RECUSE) else "is overdue"
     agree = f"do not pay; the arbiter {said}: agree with the other side"
     if not contract.n:
@@ -213,6 +259,21 @@ def _lost(facts: Facts, short: str) -> str:
     return (
         f"{agree}, or wait for the runner-up, whom your node calls {when}: "
         f"p2pnode trade ask {short} --buyer BTC"
+    )
+
+
+def _second(facts: Facts, short: str) -> str:
+    """Return what to do while the runner-up hears the case; he knows no words said to the first."""
+    to = facts.contract.runner_up
+    said = [m for m in facts.all(facts.me, Kind.STATEMENT) if m.recipient == to]
+    if said:
+        return (
+            "do not pay; wait for the runner-up's verdict; to show him a file: "
+            f"p2pnode dispute evidence {short} FILE"
+        )
+    return (
+        "do not pay; the runner-up judges now, and has read nothing that you told the arbiter: "
+        f"p2pnode dispute answer {short} --statement …"
     )
 
 
@@ -236,6 +297,9 @@ def advise_arbiter(state: State, case: Case) -> str:
     """Return the arbiter's next step."""
     short = case.contract.trade_id.hex()[:8]
     match state:
+        case Noticed(mtp) if case.branch:
+            until = moment(mtp + case.contract.reply_s)
+            return f"wait until {until}, whoever has spoken: the arbiter's own verdict goes first"
         case Noticed(mtp):
             return (
                 f"wait for the other statement, at most until {moment(mtp + case.contract.reply_s)}"

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
-from escrow.model import Broadcast, Funded, Paid
+from escrow.model import Broadcast, Funded, Paid, Releasing
 from p2pnode.app.advice import advise
 from p2pnode.app.commands import frame
 from p2pnode.app.commands.offer import price
@@ -128,7 +128,7 @@ def test_deadlines_are_dates_and_say_when_they_are_over() -> None:
 
 def facts(mtp: int, *, me: str = "b") -> Any:
     contract = SimpleNamespace(
-        fiat_minor=61240, currency="EUR", depth=3, period_end=lambda start: start + 6 * DAY
+        fiat_minor=61240, currency="EUR", depth=3, n=4896, period_end=lambda start: start + 6 * DAY
     )
     return SimpleNamespace(
         me=me,
@@ -136,7 +136,9 @@ def facts(mtp: int, *, me: str = "b") -> Any:
         seller="s",
         take=SimpleNamespace(id=bytes.fromhex("18852da0" * 8)),
         contract=contract,
-        view=SimpleNamespace(mtp=mtp, funding_mtp=T0, funding_height=250, funding_depth=1),
+        view=SimpleNamespace(
+            mtp=mtp, tip=250, funding_mtp=T0, funding_height=250, funding_depth=1, spend=None
+        ),
         one=lambda who, kind: object() if kind.name == "ACK" else None,
         peer="s" if me == "b" else "b",
         asked=lambda asker: None,
@@ -152,6 +154,19 @@ def test_nobody_is_told_to_pay_when_the_time_is_over() -> None:
 def test_only_the_buyer_is_told_not_to_pay_yet() -> None:
     assert "do not pay yet" in advise(Broadcast(b""), facts(T0))
     assert "pay" not in advise(Broadcast(b""), facts(T0, me="s"))
+
+
+def test_a_payout_that_the_chain_shows_is_all_that_is_left_to_wait_for() -> None:
+    known = facts(T0)
+    known.view.spend, known.view.depth_of = object(), lambda spend: 2
+    words = "wait: the escrow is being paid out, it has 2 of 6 confirmations"
+    assert advise(Releasing(), known) == words
+    assert advise(Funded(), known) == f"{words}; do not pay"
+
+
+def test_both_are_told_when_their_node_calls_the_arbiter_by_itself() -> None:
+    for me in "bs":
+        assert "at block 2698, now 250" in advise(Paid(), facts(T0, me=me))
 
 
 def test_the_command_that_is_named_is_one_that_works() -> None:
