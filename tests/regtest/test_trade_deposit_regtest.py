@@ -22,7 +22,7 @@ from escrow.model import (
     SayReceived,
     Void,
 )
-from escrow.payout import Split
+from escrow.payout import Split, payout_rates
 from escrow.script import escrow_address
 from p2pnode.base.errors import LocalFault
 
@@ -205,34 +205,48 @@ async def shallow_gone(r: CoreRig, trade_id: bytes) -> None:
     await r.eventually(there)
 
 
-@pytest.mark.parametrize("depth", [4, 6])
-async def test_a_payout_reorged_away_goes_out_again(core: Any, depth: int) -> None:
-    """Also 6 deep, when the trade is Closed: it is watched on."""
+async def released(r: CoreRig) -> tuple[bytes, bytes]:
+    """Bring a trade to a published RELEASE; returns the trade and the payout's txid."""
+    trade_id = await r.begin(KIND_BACKUP)
+    await r.paid(trade_id)
+    await r.act("maker", trade_id, SayReceived())
+    return trade_id, await r.payout(trade_id)
+
+
+async def test_a_payout_reorged_away_goes_out_again(core: Any) -> None:
+    """More than three blocks have passed since it was completed, so it is raised at once."""
     async with core_rig(*core) as r:
-        trade_id = await r.begin(KIND_BACKUP)
-        await r.paid(trade_id)
-        await r.act("maker", trade_id, SayReceived())
-        txid = await r.payout(trade_id)
-        r.mine(depth)
-        await r.both(trade_id, Closed if depth == 6 else Releasing)
-        await r.deep(trade_id, depth)
-        r.core.reorg(depth)
+        trade_id, low = await released(r)
+        r.mine(4)
+        await r.deep(trade_id, 4)
+        await r.both(trade_id, Releasing)
+        r.core.reorg(4)
+        raised = await r.payout(trade_id, low)
+        await lost(r, raised)
+        assert await r.payout(trade_id) == raised
+        await r.closed(trade_id, "released")
+        rate = payout_rates(r["maker"].facts(trade_id).contract)[1]
+        await r.settled(trade_id, RELEASE, rate=rate)
+
+
+async def test_a_payout_reorged_away_when_all_has_ended_goes_out_again(core: Any) -> None:
+    """A closed trade is watched on."""
+    async with core_rig(*core) as r:
+        trade_id, txid = await released(r)
+        r.mine(6)
+        await r.both(trade_id, Closed)
+        r.core.reorg(6)
         await r.deep(trade_id, 0)
         await lost(r, txid)
-        if depth < 6:
-            await r.closed(trade_id, "released")
         r.mine(6)
+        await r.deep(trade_id, 6)
         await r.ended(trade_id, "released")
-        assert r.core.decoded(display(txid))["confirmations"] >= 6
         await r.settled(trade_id, RELEASE)
 
 
 async def test_a_reorg_of_deposit_and_payout_loses_neither(core: Any) -> None:
     async with core_rig(*core) as r:
-        trade_id = await r.begin(KIND_BACKUP)
-        await r.paid(trade_id)
-        await r.act("maker", trade_id, SayReceived())
-        txid = await r.payout(trade_id)
+        trade_id, txid = await released(r)
         r.mine(6)
         await r.both(trade_id, Closed)
         r.core.reorg(7)
