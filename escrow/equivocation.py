@@ -35,7 +35,7 @@ from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
 
 VERSION: Final = 1
-MAX_BYTES: Final = 10_240  # two verdicts with the longest reasons take 9,100
+MAX_BYTES: Final = 10_240  # two verdicts with the longest reasons take 9,000
 MAX_FILE: Final = 65_536  # bytes of a proof as JSON
 MAX_KEPT: Final = 4  # proofs of one sender, trade and what: one is enough
 

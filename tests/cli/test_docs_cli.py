@@ -152,11 +152,12 @@ def test_every_field_of_an_answer_is_on_the_page_and_no_other() -> None:
     others = ("p2pnode/app/node.py", "orderbook/methods.py", "dht/shell_node.py")
     known = built.union(*(_fields((ROOT / other).read_text()) for other in others))
     known |= _fields((ROOT / "escrow/drawfile.py").read_text())
+    known |= _fields((ROOT / "escrow/equivocation.py").read_text())
     known |= _fields((ROOT / "escrow/export.py").read_text())
     taken = r"call\.(?:text|integer|flag)\(\s*\"(\w+)\""
     for path in ROUTES:
         known |= set(re.findall(taken, path.read_text()))
-    assert written - known == {"after", "draw verify", "GET /v1/arbiter"}
+    assert written - known == {"after", "draw verify", "proof verify", "GET /v1/arbiter"}
 
 
 def test_every_event_is_on_the_page() -> None:

@@ -28,7 +28,7 @@ COMMAND_TOP = (
     "p2pnode.base.errors",
     "p2pnode.base.units",
 )
-STANDALONE = {"init", "run", "sandbox", "draw", "net", "frame"}  # load more, when called
+STANDALONE = {"init", "run", "sandbox", "draw", "net", "proof", "frame"}  # load more, when called
 SUPERVISOR = "dht/transport_libp2p.py"  # a peer's stream ends alone, whatever its handler met
 TEXTS = (
     "README.md",
