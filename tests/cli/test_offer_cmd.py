@@ -152,7 +152,7 @@ def test_mine_shows_state_and_account(maker: Daemon) -> None:
         "BTC",
         "min-max",
         "STATE",
-        "HOLDERS",
+        "HELD",
         "ACCOUNT",
     ]
     words = f"{made['offer_id'][:6]} sell 61,240.00 EUR 0.0020-0.0100 enabled 4 home"
@@ -170,7 +170,7 @@ def test_mine_shows_state_and_account(maker: Daemon) -> None:
         ({"--max": "-1"}, 65, "max: '-1' is not a decimal number"),
         ({"--max": "0.000000001"}, 65, "max: has more than 8 decimals"),
         ({"--max": "1e3"}, 65, "max: "),
-        ({"--price": "0"}, 65, "price: is not an integer in 1.."),
+        ({"--price": "0"}, 65, "price: '0' is too small"),
         ({"--price": "61240.0000001"}, 65, "price: has more than 6 decimals"),
         ({"--price": "9999999999999999"}, 65, "price: '9999999999999999' is too large"),
         ({"--account": "nobody"}, 70, "account: there is none called 'nobody'"),

@@ -58,11 +58,11 @@ def register(session: Session, fee_base: int, fee_ppm: int) -> None:
 @arbiter.command()
 @common
 def pause(session: Session) -> None:
-    r"""Stop putting your record: it ages out, and no draw takes you then.
+    r"""Stop putting your record, so that no draw takes you.
 
-    Cases that you were called to stay yours.
+    It ages out first: until what block is told. Cases that you were called to stay yours.
 
-    
+    \b
     p2pnode arbiter pause
     """
     answer = session.client.post("/v1/arbiter/pause")
@@ -77,7 +77,7 @@ def pause(session: Session) -> None:
 def resume(session: Session) -> None:
     r"""Put your record again after a pause.
 
-    
+    \b
     p2pnode arbiter resume
     """
     answer = session.client.post("/v1/arbiter/resume")

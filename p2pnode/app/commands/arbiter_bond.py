@@ -33,7 +33,7 @@ def _lock(command: Any) -> Any:
 def _lock_body(lock: int | None, until: str | None) -> tuple[dict[str, int], str]:
     """Return what the API takes, and the same for people. Raises UsageError, InvalidRecord."""
     if (lock is None) == (until is None):
-        raise click.UsageError("name one of --lock DAYS and --until DATE")
+        raise click.UsageError("name one of --lock DAYS and --until DATE.")
     if until is None:
         return {"lock_days": lock or 0}, f"for {lock} days"
     try:
@@ -110,7 +110,7 @@ def renew(
     rate: int | None,
     yes: bool,
 ) -> None:
-    r"""Lock again: expired bonds into a new one, or else new coins of your wallet.
+    r"""Lock expired bonds again, or else new coins of your wallet.
 
     A new bond must grow old before it can be drawn, so make it while the last one still counts.
 
@@ -123,7 +123,8 @@ def renew(
         body["amount_sat"] = parse_decimal("amount", amount, 8)
     if rate is not None:
         body["rate"] = rate
-    session.confirm(f"Lock bitcoin again {said}? It cannot be undone.", yes)
+    much = "as much as before" if amount is None else f"{coins(body['amount_sat'])} BTC"
+    session.confirm(f"Lock {much} again {said}? It cannot be undone.", yes)
     _show(session, session.client.post("/v1/bonds/renew", **body))
 
 
@@ -164,7 +165,7 @@ def recover(session: Session, number: int, lock_time: int) -> None:
 @click.argument("number", type=click.IntRange(0), default=0)
 @common
 def proof(session: Session, number: int) -> None:
-    r"""Print what proves a bond to anybody: outpoint, transaction, branch, script.
+    r"""Print what proves a bond to anybody.
 
     Keep it with your words: key path and lock time are what a restored wallet needs to find it.
 

@@ -218,7 +218,7 @@ def chat(session: Session, case: str, text: str | None, side: str | None) -> Non
         conversation(session, session.client.get(query), "nothing was said in this case")
         return
     if side is None:
-        raise click.UsageError("say to whom: --to buyer or --to seller")
+        raise click.UsageError("say to whom: --to buyer or --to seller.")
     session.client.post(where, text=checked("text", text), to=side)
     conversation(session, session.client.get(query)[-1:], "")
 

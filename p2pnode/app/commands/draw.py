@@ -39,12 +39,14 @@ def show(session: Session, trade_id: str, out: Path | None) -> None:
             out.write_text(json.dumps(answer, indent=1) + "\n")
         except OSError as error:
             raise StorageFault(f"{out}: {error.strerror}", field="out") from None
+    written = () if out is None else (f"written    {out}",)
     session.emit(
         answer,
         f"arbiter    {answer['arbiter']}",
         f"runner-up  {answer['runner_up']}",
         f"seed       {answer['seed']}",
         f"records    {len(answer['records'])}",
+        *written,
     )
 
 

@@ -113,14 +113,15 @@ def coins(amount_sat: int) -> str:
 
 def entry(name: str, text: str) -> str:
     """Write one named fact of an answer."""
-    return hanging(f"  {name:<10}", text)
+    return hanging(f"  {name:<9} ", text)
 
 
 def hex_prefix(field: str, text: str, least: int = 4) -> str:
     """Return the beginning of an id as the API takes it. Raises InvalidRecord."""
     digits = text.strip().lower().removesuffix("…")
     if not least <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
-        raise InvalidRecord(field, f"is not {least} to 64 hex digits")
+        span = "64" if least == 64 else f"{least} to 64"
+        raise InvalidRecord(field, f"is not {span} hex digits")
     return digits
 
 

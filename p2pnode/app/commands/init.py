@@ -101,7 +101,8 @@ def _tell(session: Session, keystore: "Keystore", *, restored: bool) -> None:
     if not restored:
         words = keystore.mnemonic.reveal()
         answer["words"] = words
-        lines += ["", f"    {words}", ""]
+        each = words.split()
+        lines += ["", *("    " + " ".join(each[n : n + 6]) for n in (0, 6)), ""]
         session.remark("Write these words down now, on paper: they are not shown again by init.")
         session.remark("They are the wallet and the node. Nobody can replace them.")
     session.emit(answer, *lines)

@@ -93,7 +93,7 @@ def create(
         currency=currency,
         min_sat=_number("min", low, 8),
         max_sat=_number("max", high, 8),
-        price=_number("price", price, places + PRICE_DECIMALS),
+        price=_number("price", price, places + PRICE_DECIMALS, 1),
         account=account,
         deposit_buyer_bp=deposit_bp if buyer_bp is None else buyer_bp,
         deposit_seller_bp=deposit_bp,
@@ -152,10 +152,10 @@ def mine(session: Session) -> None:
     session.emit_rows(
         session.client.get("/v1/offers/mine"),
         f"{'ID':<6}  {'SIDE':<4}  {'PRICE':>17}  {'BTC min-max':<21}  {'STATE':<9}  "
-        f"{'HOLDERS':>7}  ACCOUNT",
+        f"{'HELD':>4}  ACCOUNT",
         lambda o: (
             f"{o['offer_id'][:6]}  {o['side']:<4}  {price(o) + ' ' + o['currency']:>17}  "
-            f"{_range(o):<21}  {o['state']:<9}  {o['holders']:>7}  {o['account']}"
+            f"{_range(o):<21}  {o['state']:<9}  {o['holders']:>4}  {o['account']}"
         ),
         "you have no offers: p2pnode offer create",
     )
@@ -277,11 +277,13 @@ def _deposit(o: dict[str, Any]) -> str:
     return "-".join(decimal(bp, 2).removesuffix(".00") for bp in both) + "%"
 
 
-def _number(field: str, text: str, places: int) -> int:
+def _number(field: str, text: str, places: int, least: int = 0) -> int:
     """Read a decimal as an integer that the API can carry. Raises InvalidRecord."""
     value = parse_decimal(field, text, places)
     if value > MAX_PRICE:
         raise InvalidRecord(field, f"{text[:40]!r} is too large")
+    if value < least:
+        raise InvalidRecord(field, f"{text[:40]!r} is too small")
     return value
 
 

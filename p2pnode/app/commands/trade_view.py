@@ -31,16 +31,16 @@ def show_trade(session: Session, answer: dict[str, Any]) -> None:
         verb = "BUY" if answer["role"] == "buyer" else "SELL"
         lines[0] = f"Trade {short}   {verb} {btc(answer['amount_sat'])} BTC for {fiat(answer)}"
         lines.append(entry("state", answer["state"]))
+    if "peer" in answer:
+        peer = "seller" if answer["role"] == "buyer" else "buyer"
+        lines.append(entry(peer, f"{answer['peer'][:16]}…"))
     if "escrow_address" in answer:
         lines += _escrow(answer)
     if "peer_account" in answer:
         whose = "pay to" if answer["role"] == "buyer" else "paid from"
         lines.append(entry(whose, answer["peer_account"]))
     lines += deadlines(answer)
-    if "verdict" in answer:
-        verdict = answer["verdict"]
-        shares = f"buyer {btc(verdict['buyer_sat'])}, seller {btc(verdict['seller_sat'])} BTC"
-        lines += [entry("verdict", shares), entry("", verdict["reason"])]
+    lines += verdict(answer)
     if answer.get("payout_txid"):
         lines.append(entry("payout", f"{answer['payout_confirmations']} of 6 confirmations"))
         lines.append(entry("", answer["payout_txid"]))
@@ -58,12 +58,26 @@ def show_trade(session: Session, answer: dict[str, Any]) -> None:
 def _escrow(answer: dict[str, Any]) -> list[str]:
     """Write where the bitcoin is, and who was drawn to judge."""
     have, wanted = answer.get("confirmations", 0), answer["depth"]
-    depth = f"{have} of {wanted} confirmations" if have < wanted else f"{have} confirmations"
-    return [
+    count = f"{have} of {wanted}" if have < wanted else str(have)
+    depth = f"{count} confirmation{'' if count == '1' else 's'}"
+    lines = [
         entry("escrow", f"{btc(answer['escrow_sat'])} BTC, {depth}"),
         entry("", answer["escrow_address"]),
         entry("arbiter", f"{answer['arbiter'][:16]}… (drawn, verified here)"),
     ]
+    if "runner_up" in answer:
+        lines.append(entry("runner-up", f"{answer['runner_up'][:16]}…"))
+    return lines
+
+
+def verdict(answer: dict[str, Any]) -> list[str]:
+    """Write who ruled, what each gets, and why."""
+    if "verdict" not in answer:
+        return []
+    ruled = answer["verdict"]
+    whose = ", by the runner-up" if ruled.get("by", "") == answer.get("runner_up") else ""
+    shares = f"buyer {btc(ruled['buyer_sat'])}, seller {btc(ruled['seller_sat'])} BTC{whose}"
+    return [entry("verdict", shares), entry("", ruled["reason"])]
 
 
 def proposals(answer: dict[str, Any]) -> list[str]:
@@ -106,6 +120,7 @@ def deadlines(answer: dict[str, Any]) -> list[str]:
     for due in answer.get("due", ()):
         if due["what"] in {"reply", "ruling"}:
             lines.append(entry(due["what"], until(due["by_mtp"])))
-    since = moment(answer["ruling_below_release_from_mtp"])
-    lines.append(entry("", f"ruling less than all to the buyer: not before {since}"))
+    since = answer["ruling_below_release_from_mtp"]
+    if now < since:
+        lines.append(entry("verdict", f"less than all to the buyer: not before {moment(since)}"))
     return lines

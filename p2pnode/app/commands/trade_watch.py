@@ -15,6 +15,7 @@ from p2pnode.base.units import moment
 
 ENDED: Final = frozenset({"Closed", "Aborted", "Void"})
 SILENCE_S: Final = 60  # the stream has a heartbeat every 15 s
+_STOPPED: Final = "the daemon has stopped; start it and watch on: nothing is lost meanwhile"
 _ABOUT: Final = frozenset({"trade", "stalled", "reminder"})
 
 
@@ -55,7 +56,7 @@ def watch(session: Session, trade_id: str | None) -> None:
         answer = _changed(session, client, event, last)
         if wanted is not None and answer is not None and answer["state"] in ENDED:
             return
-    raise Unreachable("the daemon has stopped; start it and watch on: nothing is lost meanwhile")
+    raise Unreachable(_STOPPED)
 
 
 def _gist(answer: dict[str, Any]) -> tuple[Any, ...]:
@@ -71,6 +72,8 @@ def _changed(
         answer: dict[str, Any] = client.get(path(ident))
     except NotFound:
         return None  # a case that we judge
+    except Unreachable:
+        raise Unreachable(_STOPPED) from None  # it was killed while it answered
     lines = _told(client, event, answer)
     if last.get(ident) != _gist(answer):
         lines.append(_line(moment(event["at"])[11:16], answer))
