@@ -150,7 +150,7 @@ def redeem(session: Session, rate: int | None, yes: bool) -> None:
 @click.argument("lock_time", type=int)
 @common
 def recover(session: Session, number: int, lock_time: int) -> None:
-    r"""Find a bond again that was made with these words, after a restore.
+    r"""Find a bond of these words again, after a restore.
 
     Number and lock time stand in what `proof` printed: the last step of key_path, and
     lock_time. Your record's lock time is told by `arbiter list --json` too.
