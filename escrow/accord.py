@@ -57,40 +57,51 @@ def asks(messages: Iterable[Message], asker: bytes, other: bytes) -> tuple[Asked
 
 
 def _stand(ask: Message, mine: list[Message], theirs: list[Message]) -> Asked:
-    place = {m.id: m.seq for m in mine}
-    place_theirs = {m.id: m.seq for m in theirs}
-    withdraw = next(
-        (
-            m
-            for m in mine
-            if m.kind is Kind.WITHDRAW and Withdraw.from_wire(m.payload).ask_id == ask.id
-        ),
-        None,
-    )
-    gone = withdraw.seq if withdraw else 1 << 62
-    freed = next((m.seq for m in theirs if place.get(m.seen, -1) >= gone), 1 << 62)
+    own, others = {m.id: m for m in mine}, {m.id: m for m in theirs}
+    withdraw = next((m for m in mine if _names(m, Kind.WITHDRAW, ask.id)), None)
+    freeing = [m for m in theirs if withdraw and _reaches(m.seen, withdraw.id, own)]
+    freed = min((m.seq for m in freeing), default=1 << 62)
 
-    def binding(m: Message) -> bool:
+    def binds(m: Message) -> bool:
         return (
-            m.kind is Kind.OK
+            _names(m, Kind.OK, ask.id)
             and m.seq < freed
-            and ask.seq <= place.get(m.seen, -1) < gone
-            and Ok.from_wire(m.payload).ask_id == ask.id
+            and _reaches(m.seen, ask.id, own)
+            and not (withdraw and _reaches(m.seen, withdraw.id, own))
         )
 
-    ok = next((m for m in theirs if binding(m)), None)
+    ok = next((m for m in theirs if binds(m)), None)
     cover = None
     if ok is not None:
-        cover = next((m for m in mine if place_theirs.get(m.seen, -1) >= ok.seq), None)
+        cover = next((m for m in mine if _reaches(m.seen, ok.id, others)), None)
         standing = Standing.AGREED
     elif withdraw is None:
         standing = Standing.OPEN
-    elif freed < 1 << 62:
-        standing = Standing.FREE
     else:
-        standing = Standing.WITHDRAWN
+        standing = Standing.FREE if freeing else Standing.WITHDRAWN
     terms = Ask.from_wire(ask.payload)
     return Asked(ask, terms.buyer_sat, terms.seller_sat, withdraw, ok, cover, standing)
+
+
+def _names(message: Message, kind: Kind, ask_id: bytes) -> bool:
+    if message.kind is not kind:
+        return False
+    payload = Withdraw if kind is Kind.WITHDRAW else Ok
+    return payload.from_wire(message.payload).ask_id == ask_id
+
+
+def _reaches(seen: bytes, wanted: bytes, chain: dict[bytes, Message]) -> bool:
+    """Tell whether `seen` is that message or comes after it in its sender's own chain.
+
+    Along `prev` alone: numbers are the sender's to choose, and who begins afresh leaves a gap
+    into which he could put a word that nobody was sent.
+    """
+    at = chain.get(seen)
+    while at is not None:
+        if at.id == wanted:
+            return True
+        at = chain.get(at.prev)
+    return False
 
 
 def agreement(messages: Iterable[Message], one: bytes, two: bytes) -> Asked | None:

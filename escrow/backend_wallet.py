@@ -254,7 +254,8 @@ class BdkWallet:
 
         `most_bytes`, if any, bounds the transaction without its witnesses. Raises InvalidRecord
         for the address, LocalFault without enough unlocked confirmed coins, for a fee out of
-        proportion or when the network refuses, SecondOpinionDiffers, Unreachable when nobody knows whether it left: it is offered again.
+        proportion or when the network refuses, SecondOpinionDiffers, Unreachable when nobody
+        knows whether it left: it is offered again.
         """
         script = self._keys.script_of("address", address)
         wire.within("amount_sat", sat, 1, MAX_SAT)

@@ -20,29 +20,41 @@ BUMP_BLOCKS: Final = 6  # after which a child pays for it
 
 
 def may_complete(split: Split, facts: Facts) -> bool:
-    """Tell whether this node completes a verdict or backup of `split` without its user's word."""
-    contract = facts.contract
+    """Tell whether this node completes a verdict or backup of `split` without its user's word.
+
+    Only what is its owner's own end, less the arbiter's fee: not more, or an arbiter alone
+    could make it take the other's money; and not less, or he could make it give away its own.
+    """
     seller = facts.me == facts.seller
     own = split.seller_sat if seller else split.buyer_sat
-    if agreed := facts.agreed:
-        return own <= (agreed.seller_sat if seller else agreed.buyer_sat)
-    if seller and facts.one(facts.me, Kind.RECEIVED):
-        return own <= contract.dep_s
-    if not _in_time(split, facts):
+    due = own_end(facts)
+    if not due - split.arbiter_sat <= own <= due:
         return False
+    if facts.agreed or facts.one(facts.me, Kind.RECEIVED):
+        return True  # signed already, and ruled by 144 blocks later
+    if seller and facts.one(facts.buyer, Kind.PAID):
+        return False  # whether the money came only its owner knows
+    return in_time(split, facts)
+
+
+def own_end(facts: Facts) -> int:
+    """Return what is our user's of the escrow by his own facts, in satoshi."""
+    contract = facts.contract
+    seller = facts.me == facts.seller
+    if agreed := facts.agreed:
+        return agreed.seller_sat if seller else agreed.buyer_sat
     if seller:
-        return own <= refund(contract).seller_sat
-    if facts.one(facts.me, Kind.PAID) is None:
-        return own <= contract.dep_b
-    return own <= release(contract).buyer_sat
+        return contract.dep_s if facts.one(facts.me, Kind.RECEIVED) else refund(contract).seller_sat
+    paid = facts.one(facts.me, Kind.PAID)
+    return release(contract).buyer_sat if paid else contract.dep_b
 
 
-def _in_time(split: Split, facts: Facts) -> bool:
+def in_time(split: Split, facts: Facts) -> bool:
     """Tell whether an arbiter may have ruled so by now (R4), by our own chain."""
     contract, view = facts.contract, facts.view
     if split.buyer_sat >= release(contract).buyer_sat:
         return True
-    if facts.one(facts.buyer, Kind.NOT_PAID) or facts.conceded:
+    if facts.one(facts.buyer, Kind.NOT_PAID) or facts.conceded or facts.agreed:
         return True
     if facts.one(facts.seller, Kind.RECEIVED):
         return True  # his release, ruled by after 144 blocks less the fee

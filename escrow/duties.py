@@ -41,7 +41,7 @@ from escrow.model import (
 from escrow.opening import FUNDING_S
 from escrow.payloads import Cover, Settle
 from escrow.payout import Split, refund
-from escrow.words import runner_up_from
+from escrow.words import MAX_TOLD, runner_up_from, told
 from p2pnode.base.transaction import parse_transaction
 
 BUMP_S: Final = 24 * 3600  # an unconfirmed funding is paid for by a child, by the chain's clock
@@ -58,7 +58,7 @@ def duties(state: State, facts: Facts, now: int) -> tuple[Duty, ...]:
         case Funding():
             return _funding(state, facts, now)
         case Broadcast():
-            return (*_broadcast(state, facts), *_concede(state, facts))
+            return _broadcast(state, facts)
         case Closed(raw=raw):
             lost = raw and facts.view and not facts.view.spend
             before = (Publish(facts.final_funding),) if _gone(facts) else ()
@@ -164,7 +164,7 @@ def _signatures(state: State, facts: Facts) -> tuple[Duty, ...]:
 
 def _concede(state: State, facts: Facts) -> tuple[Duty, ...]:
     """Buyer: he has said that he will not pay, so he signs REFUND by himself."""
-    open_end = isinstance(state, (Broadcast, Funded, Disputed, ArbiterLost))
+    open_end = isinstance(state, (Funded, Disputed, ArbiterLost))
     declared = facts.me == facts.buyer and facts.one(facts.me, Kind.NOT_PAID)
     if not (open_end and declared) or facts.first_signed or facts.agreed:
         return ()
@@ -190,9 +190,22 @@ def _payable(state: Payable, facts: Facts) -> tuple[Duty, ...]:
     return ()
 
 
+def _way_out(state: Toxic, facts: Facts) -> tuple[Duty, ...]:
+    """Take our coins back from a funding that we cannot complete: the peer alone may hold it."""
+    view = facts.view
+    if view is None or view.funding_height is not None or facts.final_funding:
+        return ()
+    if state.respend:
+        return _respent(state.respend, facts)
+    mine = facts.one(facts.me, Kind.INPUTS)
+    return (Respend(),) if mine and _has_coins(facts) and not view.conflict else ()
+
+
 def _toxic(state: Toxic, facts: Facts) -> tuple[Duty, ...]:
     if state.accepted and not state.raw:
         return (CompleteVerdict(),)
+    if way_out := _way_out(state, facts):
+        return way_out
     if not state.conceding:
         return ()
     kind = Kind.RECEIVED if facts.me == facts.seller else Kind.SETTLE
@@ -243,7 +256,9 @@ def _papers(facts: Facts) -> tuple[Duty, ...]:
     return tuple(
         ShowPapers(arbiter)
         for arbiter in facts.arbiters
-        if facts.noticed(arbiter) and _unseen(facts, arbiter, weighty)
+        if facts.noticed(arbiter)
+        and told(facts, arbiter) < MAX_TOLD
+        and _unseen(facts, arbiter, weighty)
     )
 
 

@@ -15,7 +15,7 @@ from escrow.case import Case
 from escrow.contract import MAX_RATE, check_script
 from escrow.funding import MIN_OUTPUT, P2WPKH_INPUT, fee_for, output_weight
 from escrow.payout import BASE_WEIGHT
-from escrow.script import p2wpkh
+from escrow.script import arbiter_terms, p2wpkh
 from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault
 from p2pnode.base.ports import Sighting
@@ -72,7 +72,9 @@ class Sweep:
 def claim_of(case: Case) -> Claim:
     """Return what a case may earn its arbiter. Raises InvalidRecord for torn papers."""
     made = case.contract
-    return Claim(made.trade_id, case.outpoint, p2wpkh(made.key_a), made.seed, made.bond_a)
+    key, _ = arbiter_terms(made, case.branch)
+    bond = made.bond_a2 if case.branch else made.bond_a
+    return Claim(made.trade_id, case.outpoint, p2wpkh(key), made.seed, bond)
 
 
 def unspent(claim: Claim, seen: Iterable[Sighting]) -> tuple[Earning, ...]:

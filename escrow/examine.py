@@ -30,7 +30,7 @@ from escrow.payloads import (
     Witness,
 )
 from escrow.transcript import check_signed
-from escrow.words import MAX_ASKS, MAX_CHATS
+from escrow.words import MAX_ASKS, MAX_CHATS, runner_up_from
 from p2pnode.base.errors import InvalidRecord, PeerFault
 
 RATE_FACTOR: Final = 3  # how far a fee rate may stray from our own estimate
@@ -103,8 +103,12 @@ def examine(message: Message, payload: Payload, facts: Facts, world: World) -> E
     check_sender(message, facts)
     check_once(message, facts)
     after_notice = {Kind.VERDICT, Kind.FORWARD, Kind.RECUSE, Kind.CHAT}
-    noticed = facts.one(message.sender, Kind.NOTICE) or message.seq  # lost, with what we have lost
+    noticed = facts.one(message.sender, Kind.NOTICE) or world.lost
     judge = message.sender not in (facts.maker, facts.taker)
+    if judge and message.sender == facts.contract.runner_up:
+        view = facts.view  # before the timelock's end he could freeze a trade, or take it from A
+        if view is None or view.tip < runner_up_from(facts, view):
+            raise NotYet(f"{message.kind.name} of the runner-up before the timelock's end")
     if judge and message.kind in after_notice and not noticed:
         raise PeerFault(f"{message.kind.name} before any NOTICE")
     match payload:

@@ -6,13 +6,12 @@ nothing. The errors are examine's: InvalidRecord, PeerFault.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from escrow import accord
 from escrow.arbiters import ArbiterRecord
 from escrow.contract import Contract
-from escrow.errors import NotYet
 from escrow.facts import Facts
 from escrow.funding import Funding, Owner
 from escrow.messages import ZERO, Kind, Message
@@ -33,7 +32,6 @@ from escrow.payloads import (
     decode,
 )
 from escrow.payout import Branch, Split, build_payout, check_split, payout_rates, refund, release
-from escrow.words import runner_up_from
 from p2pnode.base.errors import InvalidRecord, PeerFault
 from p2pnode.base.transaction import Outpoint
 
@@ -94,6 +92,7 @@ class World:
     is_ours: Callable[[bytes], bool]  # a script of our wallet
     is_busy: Callable[[Outpoint], bool]  # declared in another trade that lives
     check_account: Callable[[bytes, bytes, str], None]  # disclosure, account hash, method
+    lost: bool = False  # we have lost data of this trade, perhaps a NOTICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def settling(message: Message, payload: Payload, facts: Facts, world: World) -> 
         case Notice():
             _notice(payload, message, facts)
         case Ask():
-            _ask(payload, facts)
+            _ask(payload, message, facts)
         case Withdraw(ask_id=ask_id):
             _named("ask_id", ask_id, facts.all(message.sender, Kind.ASK), "an ASK of its sender")
         case Ok(ask_id=ask_id):
@@ -152,8 +151,11 @@ def _named(field: str, wanted: bytes, found: tuple[Message, ...], what: str) -> 
         raise InvalidRecord(field, f"is not {what}")
 
 
-def _ask(payload: Ask, facts: Facts) -> None:
+def _ask(payload: Ask, message: Message, facts: Facts) -> None:
     contract = facts.contract
+    earlier = replace(facts, messages=tuple(m for m in facts.messages if m.id != message.id))
+    if earlier.asked(message.sender):
+        raise PeerFault("ASK while another of its sender is open")
     split = Split(payload.buyer_sat, payload.seller_sat, 0)
     if split.buyer_sat + split.seller_sat != contract.escrow_sat:
         raise InvalidRecord("seller_sat", f"and buyer_sat do not sum to {contract.escrow_sat} sat")
@@ -218,6 +220,9 @@ def _forwarded(payload: Forward, message: Message, facts: Facts, world: World) -
     found = decode(last.kind, last.payload)
     match found:
         case Verdict() if last.sender == message.sender:
+            said = facts.all(last.sender, Kind.VERDICT)
+            if any(m.id != last.id and m.payload != last.payload for m in said):
+                raise PeerFault("messages: hold another verdict than the arbiter's first (R5)")
             _verdict(found, last.sender, facts, world)
             return Examined(payload=found)
         case Received() if last.sender == facts.seller and facts.me == facts.buyer:
@@ -231,11 +236,6 @@ def _forwarded(payload: Forward, message: Message, facts: Facts, world: World) -
 
 
 def _notice(payload: Notice, message: Message, facts: Facts) -> None:
-    """The runner-up's NOTICE waits for the timelock's end: he alone could else freeze a trade."""
-    if message.sender == facts.contract.runner_up:
-        view = facts.view
-        if view is None or view.tip < runner_up_from(facts, view):
-            raise NotYet("NOTICE of the runner-up before the timelock's end")
     if payload.opener not in (facts.maker, facts.taker):
         raise InvalidRecord("opener", "is no party of this trade")
     if payload.opener == facts.me:

@@ -35,13 +35,14 @@ from escrow.model import (
     VerdictSigned,
 )
 from escrow.model import Received as ReceivedEvent
-from escrow.payloads import Chat, Dispute, Enquiry, Forward, Notice
+from escrow.payloads import MAX_WORDS, Chat, Dispute, Enquiry, Forward, Notice
 from escrow.payloads import Recuse as RecuseWords
 from escrow.rulings import allowed, forward
-from escrow.words import MAX_CHATS
+from escrow.words import MAX_CHATS, MAX_TOLD
+from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault, PeerFault
 
-MAX_HEARD: Final = 30  # disputes and statements of one trader that a case keeps
+MAX_HEARD: Final = MAX_TOLD  # disputes and statements of one trader that a case keeps
 
 Step = tuple[State, tuple[Send, ...]]
 
@@ -83,6 +84,7 @@ def step(state: State, event: Event, case: Case) -> Step:
         case _, SayChat(to, text):
             return state, (_chat(case, to, text),)
         case Hearing(), Decide(buyer_sat, reason):
+            check_reason(reason)
             split = allowed(case, buyer_sat)
             return RuledCase(split.buyer_sat, split.seller_sat, split.arbiter_sat, reason), ()
         case Noticed(), Decide():
@@ -94,7 +96,7 @@ def step(state: State, event: Event, case: Case) -> Step:
         case _, Decide():
             raise LocalFault("this case is ruled already")
         case ((Noticed() | Hearing()), Recuse(reason)):
-            words = RecuseWords(reason=reason)
+            words = RecuseWords(reason=check_reason(reason))
             return RecusedCase(reason), tuple(Send(t, words) for t in case.traders)
         case _, Recuse():
             raise LocalFault("a case that is ruled or closed needs no recusal")
@@ -131,6 +133,11 @@ def duties(state: State, case: Case) -> tuple[Duty, ...]:
     if isinstance(state, RuledCase) and not case.one(case.me, Kind.VERDICT):
         return (SignVerdict(),)
     return ()
+
+
+def check_reason(reason: str) -> str:
+    """Return a reason that a VERDICT can carry. Raises InvalidRecord: before anything is bound."""
+    return wire.text("reason", reason, MAX_WORDS, low=1)
 
 
 def _chat(case: Case, to: bytes, text: str) -> Send:

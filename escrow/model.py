@@ -142,6 +142,7 @@ class Toxic(Payable):
     base: int = 0
     conceding: int = 0
     accepted: int = 0
+    respend: bytes = b""  # our way out of a funding that we cannot complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,10 +364,14 @@ class WithdrawAsk(Event):
 
 @dataclass(frozen=True, slots=True)
 class AnswerAsk(Event):
-    """Our user agrees to the peer's open ASK, for good, or declines it."""
+    """Our user agrees to the peer's open ASK, for good, or declines it.
+
+    `ask_id` is the one that he was shown; none: whichever is open.
+    """
 
     agree: bool
     note: str = ""
+    ask_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +414,12 @@ class LoseTrust(Event):
 
 @dataclass(frozen=True, slots=True)
 class AcceptVerdict(Event):
-    """Our user takes a verdict that his node does not complete by itself (R2)."""
+    """Our user takes a verdict that his node does not complete by itself (R2).
+
+    `buyer_sat` is what it gave the buyer when he was shown it; -1: whatever is there.
+    """
+
+    buyer_sat: int = -1
 
 
 @dataclass(frozen=True, slots=True)

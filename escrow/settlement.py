@@ -75,9 +75,10 @@ HEARD_HERE: Final = (
 )
 
 _LIVING: Final = (Broadcast, Funded, Paid, Disputed, ArbiterLost, Releasing, Agreed, Ruled)
-_UNSETTLED: Final = (Broadcast, Funded, Paid, Disputed, ArbiterLost)
+_UNSETTLED: Final = (Funded, Paid, Disputed, ArbiterLost)
 # Kept wherever coins are locked; they bind or inform, and move no state by themselves. The chain,
 # an arbiter or our user may have moved the trade on before they came.
+_WAITS: Final = frozenset({Kind.PAID, Kind.RECEIVED, Kind.NOTICE, Kind.OK, Kind.SETTLE})
 _KEPT: Final = frozenset(
     {
         *(Kind.WITNESS, Kind.ACCOUNT, Kind.ACK, Kind.NOT_PAID, Kind.CHAT, Kind.ASK, Kind.COVER),
@@ -141,7 +142,7 @@ def _received(state: State, event: Received, facts: Facts) -> Step:
             raise PeerFault("NOT_PAID after PAID")
         case _ if kind in _KEPT or isinstance(payload, Cover):  # forwarded: what binds us, we know
             return state, ()
-        case Broadcast(), _ if kind in {Kind.PAID, Kind.RECEIVED, Kind.NOTICE}:
+        case Broadcast(), _ if kind in _WAITS:
             raise NotYet(f"{kind.name} before our chain shows the escrow deep enough")
         case Funded(), _ if kind is Kind.PAID:
             return Paid(), ()

@@ -30,7 +30,7 @@ from escrow.payloads import Payload, Propose, Take
 from escrow.shell_desktop import Desktop
 from escrow.store_bargain import BargainStore, Row
 from escrow.terms import Terms
-from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, PeerFault
+from p2pnode.base.errors import InvalidRecord, LocalFault, NodeError, NotFound, PeerFault
 
 log: Final = logging.getLogger(__name__)
 
@@ -176,7 +176,10 @@ class Bargains:
     def tick(self) -> None:
         """Look at every negotiation that goes on; what is too late to say is not sent."""
         for row in self._store.living():
-            self._advance(row, Tick())
+            try:
+                self._advance(row, Tick())
+            except NodeError as error:  # a chain server that is away, an offer that is gone
+                log.info("proposal %s waits: %s", row.id.hex()[:16], error)
         self._store.give_up(self._world.clock.now() - bargain.LIFE_S)
 
     # -- one step

@@ -245,7 +245,12 @@ class Bonds:
                 txid = await self._world.purse.pay(held.script, sat, rate, MOST_BYTES)
             except Unreachable:
                 raise  # signed and journaled by the wallet: it may have left
-            except NodeError:
+            except NodeError as error:
+                if error.field == "transaction":  # signed, and one server says that it refuses it:
+                    at = f"bond number {number}, locked until {moment(lock_time)}"
+                    raise LocalFault(  # should it appear yet, this row finds the coins again
+                        f"{error}; {at}, is kept as unpaid", field="transaction"
+                    ) from None
                 self.drop(number)
                 raise
             self.paid(number, txid)

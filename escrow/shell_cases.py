@@ -15,7 +15,7 @@ from escrow.examine import check_seen
 from escrow.hearing import open_case
 from escrow.messages import FRESH_STEP, ZERO, Kind, Message
 from escrow.model import LoseTrust, Received
-from escrow.payloads import Evidence, Payload, Settle
+from escrow.payloads import MAX_TRANSCRIPT, Evidence, Payload, Settle
 from escrow.payloads import Received as Release
 from escrow.payout import Split, refund, release
 from escrow.shell_equivocation import Lookout
@@ -124,6 +124,9 @@ class Cases:
         united, papers = case_papers((*case.messages, message))
         if united.wire() != case.contract.wire():
             raise InvalidRecord("contract", "is not this case's")
+        own = sum(m.sender == message.sender for m in papers)
+        if own > MAX_TRANSCRIPT:  # forks of his own chain; what the other shows is not counted
+            raise PeerFault(f"messages: over {MAX_TRANSCRIPT} of their sender's own were shown")
         check_signatures(case, papers, bench)
         shown = shown_rulings((message,), case.contract)
         self._lookout.shown((*papers, *case.shown, *shown, *case.messages))

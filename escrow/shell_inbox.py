@@ -145,6 +145,7 @@ class Inbox:
             is_ours=self._world.purse.owns,
             is_busy=lambda point: self._busy(row, point),
             check_account=self._world.desk.check,
+            lost=isinstance(row.state, Toxic),
         )
         try:
             examined = examine(message, payload, facts, world)
@@ -177,11 +178,18 @@ class Inbox:
             if message.sender in (messages[0].sender, messages[0].recipient):
                 self._trades.doubt(row.trade_id)
             raise
+        if message.sender in (messages[0].sender, messages[0].recipient):
+            self._trades.trust(row.trade_id)  # he goes on from what is here
 
     def _shown(self, message: Message) -> bytes:
         """Hear our own message from whom we sent it to: unknown, it proves that we lost data."""
-        if self._world.journal.known(message.id):
+        journal = self._world.journal
+        if journal.known(message.id):
             return reply(APPLIED)
+        if message.trade == ZERO or (
+            message.kind is Kind.REFUSE and not journal.row(message.trade)
+        ):
+            raise PeerFault("what is forgotten of talks and refusals proves no loss")
         self._trades.on_lost(f"a peer shows our own {message.kind.name}, which is not here")
         return reply(APPLIED)
 
@@ -204,6 +212,6 @@ def check_place(message: Message, messages: tuple[Message, ...], *, gaps: bool =
         if before is None:  # lost with what we have lost
             raise PeerFault(f"seq: {message.seq} is behind {expected}")
         why = f"seq: another message of number {message.seq} was signed before"
-        raise NumberUsed(why, before.wire())
+        raise NumberUsed(why, b"" if before.cut_hash else before.wire())
     if message.prev != (theirs[-1].id if message.seq % FRESH_STEP and theirs else ZERO):
         raise PeerFault("prev: does not name the sender's last message")

@@ -43,6 +43,7 @@ from p2pnode.base.units import fiat_for
 
 FEE_MARGIN_WU: Final = 8 * 272 + 500  # weight that a side pays for at the most
 REFRESH_S: Final = 30
+KEPT_REFUSED: Final = 200  # TAKEs that we refused, to be read; older ones are forgotten
 MAX_OPENING: Final = 16  # trades that others begin here at a time
 
 
@@ -299,3 +300,5 @@ class Opening:
         signed = self._trades.sign(message.id, message.sender, refuse, (message,))
         state = Aborted(f"we refused it: {why}")
         self._trades.begin(TRADER, state, [(message, False), (signed, True)])
+        with self._world.journal.database.transaction():
+            self._world.journal.forget_refused(KEPT_REFUSED)

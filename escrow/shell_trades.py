@@ -108,10 +108,13 @@ class Trades:
             self._seen = (key, world.journal.roll.seen_weight(now, self.records, world.chain))
         return self._seen[1]
 
-    def case(self, row: Row) -> Case:
-        """Return an arbiter's case, the papers united from every message that carried some."""
+    def case(self, row: Row, *more: Message) -> Case:
+        """Return an arbiter's case, the papers united from every message that carried some.
+
+        `more` is a message under way, the papers that it carries included.
+        """
         world = self.world
-        messages = world.journal.messages(row.trade_id)
+        messages = (*world.journal.messages(row.trade_id), *more)
         contract, papers = case_papers(messages)
         return Case(
             network=world.network,
@@ -160,7 +163,7 @@ class Trades:
             facts = replace(self.facts(row).having(*received), records=known)
             state, sends = trader_step(row.state, event, facts, self.world.clock.now())
         else:
-            state, sends = hearing.step(row.state, event, self.case(row).having(*received))
+            state, sends = hearing.step(row.state, event, self.case(row, *received))
         if (state, sends, received) != (row.state, (), ()):
             self._commit(row, state, sends, event, learned)
         return state
@@ -334,6 +337,12 @@ class Trades:
             with self.world.journal.database.transaction():
                 self.world.journal.mark_doubted(trade_id)
             self.stall(trade_id, DOUBT)
+
+    def trust(self, trade_id: bytes) -> None:
+        """The peer goes on from what is here, and has shown nothing: there is no doubt any more."""
+        if self.world.journal.doubted(trade_id):
+            with self.world.journal.database.transaction():
+                self.world.journal.clear_doubt(trade_id)
 
     def learn(self, records: Iterable[ArbiterRecord]) -> None:
         """Keep verified arbiters' records."""

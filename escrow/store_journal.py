@@ -182,6 +182,17 @@ class Journal(Outbox):
             now,
         )
 
+    def forget_refused(self, keep: int) -> None:
+        """Forget the TAKEs that were refused at once, but the newest: anybody can send many."""
+        old = (
+            "SELECT trade_id FROM trade WHERE role = 'trader' AND own = x''"
+            " ORDER BY began DESC, trade_id LIMIT -1 OFFSET ?"
+        )
+        ids = f"SELECT id FROM message WHERE trade_id IN ({old})"  # noqa: S608
+        self.database.run(f"DELETE FROM message_time WHERE id IN ({ids})", keep)  # noqa: S608
+        self.database.run(f"DELETE FROM message WHERE trade_id IN ({old})", keep)  # noqa: S608
+        self.database.run(f"DELETE FROM trade WHERE trade_id IN ({old})", keep)  # noqa: S608
+
     def save(self, trade_id: bytes, state: State, now: int) -> None:
         """Write a trade's new state."""
         name, version, body = dump_state(state)
@@ -372,6 +383,10 @@ class Journal(Outbox):
     def mark_doubted(self, trade_id: bytes) -> None:
         """Remember that a peer has."""
         self.database.run("INSERT OR IGNORE INTO doubt VALUES (?)", trade_id)
+
+    def clear_doubt(self, trade_id: bytes) -> None:
+        """Forget it: the peer went on from what is here."""
+        self.database.run("DELETE FROM doubt WHERE trade_id = ?", trade_id)
 
     def lost_at(self) -> int:
         """Return our tip when this node last found that it has lost data, or 0."""

@@ -28,6 +28,7 @@ from escrow.model import (
     Payable,
     Received,
     ReleaseSigned,
+    RespendReady,
     SayChat,
     SayNotPaid,
     SayPaid,
@@ -43,7 +44,7 @@ from escrow.model import (
 )
 from escrow.payloads import Payload, Settle
 from escrow.payloads import Received as Release
-from escrow.payout import refund
+from escrow.payout import Split, refund
 from p2pnode.base.errors import LocalFault
 
 REFUSED: Final = (
@@ -92,19 +93,24 @@ def step(state: Toxic, event: Event, facts: Facts) -> Step:
                 raise LocalFault("a dispute is open already: add your words with `dispute answer`")
             return state, (Send(to, payload),)
         case MakeStatement(payload, to) if to in facts.arbiters:
-            return state, (Send(to, payload),)
+            return state, (Send(to, words.check_told(facts, to, payload)),)
         case ShowEvidence(payloads):
             to = words.hearing_arbiter(facts)
             return state, tuple(Send(to, p) for p in payloads)
         case SayChat(to, text):
             return state, (words.chat(facts, to, text),)
-        case AcceptVerdict() if any(facts.one(a, Kind.VERDICT) for a in facts.arbiters):
+        case AcceptVerdict(buyer_sat) if any(facts.one(a, Kind.VERDICT) for a in facts.arbiters):
+            _, verdict = facts.ruling(of_runner_up=None)
+            split = Split(verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat)
+            words.check_accepted(split, buyer_sat, facts)
             return replace(state, accepted=1), ()
+        case RespendReady(raw) if not state.respend:
+            return replace(state, respend=raw), ()
         case AcceptVerdict():
             raise LocalFault("there is no verdict to accept in this trade")
         case VerdictCompleted(raw, raised) if not state.raw:
             return words.paid_out(state, raw, raised, facts), ()
-        case Cancel(reason) if facts.settled_contract is None:
+        case Cancel(reason) if facts.funding is None:  # nothing of it can be known or undone
             return Aborted(reason), ()
         case (
             SayPaid() | SayNotPaid() | SayReceived() | AskSplit() | WithdrawAsk() | AnswerAsk()

@@ -5,7 +5,9 @@ one chain for each sender, the draw recomputed, the contract rebuilt from it, bo
 under the contract's hash. Pure; the one declared error is InvalidRecord, naming the line.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -15,12 +17,13 @@ from escrow.contract import MAX_BYTES, Contract
 from escrow.draw import Drawn, conclude
 from escrow.keys import verify_schnorr
 from escrow.messages import FRESH_STEP, ZERO, Kind, Message
-from escrow.payloads import ContractSigned, Dispute, Page, Statement
+from escrow.payloads import ContractSigned, Dispute, Page, Statement, decode
 from escrow.terms import Conditions, build_contract
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
 
+SMALL: Final = 8192  # bytes of a paper that is parsed once and remembered
 # What one who has lost data still says (docs/trade.md, Toxic).
 FRESH_KINDS: Final = frozenset(
     {
@@ -77,23 +80,38 @@ def begins_afresh(message: Message) -> bool:
     )
 
 
+@lru_cache(maxsize=8192)
+def _small(raw: bytes, network: Network) -> Message:
+    message = Message.from_wire(raw, network)
+    decode(message.kind, message.payload)
+    return message
+
+
+def _paper(raw: bytes, network: Network) -> Message:
+    """Parse a paper with its payload: small ones once, for a case reads them at each look."""
+    return _small(raw, network) if len(raw) <= SMALL else _small.__wrapped__(raw, network)
+
+
 def parse_papers(
     network: Network,
     raw: Iterable[bytes],
     traders: tuple[bytes, bytes],
     trade_id: bytes,
     *,
-    gaps: bool = False,
+    received: bytes = b"",
 ) -> tuple[Message, ...]:
-    """Parse messages between the traders and check both chains. Raises InvalidRecord."""
-    papers = tuple(Message.from_wire(r, network) for r in raw)
+    """Parse messages between the traders and check both chains. Raises InvalidRecord.
+
+    `received` is a trader whose chain may have gaps: who shows it has lost what he got of it.
+    """
+    papers = tuple(_paper(r, network) for r in raw)
     for message in papers:
         if {message.sender, message.recipient} != set(traders):
             raise InvalidRecord("messages", "hold one that is not between the two traders")
         if message.trade != trade_id:
             raise InvalidRecord("messages", "hold one of another trade")
     for sender in traders:
-        check_chain((m for m in papers if m.sender == sender), gaps=gaps)
+        check_chain((m for m in papers if m.sender == sender), gaps=sender == received)
     return papers
 
 
@@ -111,8 +129,14 @@ def merge(shown: Iterable[tuple[bytes, Message]]) -> tuple[Message, ...]:
 
 def signed_twice(papers: Iterable[Message]) -> frozenset[bytes]:
     """Return who signed two messages of one number (equivocation)."""
-    places = [(m.sender, m.seq) for m in papers]
-    return frozenset(sender for sender, seq in places if places.count((sender, seq)) > 1)
+    places = Counter((m.sender, m.seq) for m in papers)
+    return frozenset(sender for (sender, _), times in places.items() if times > 1)
+
+
+def _received(message: Message, traders: tuple[bytes, bytes]) -> bytes:
+    """Return whose chain may have gaps in what a message shows: the other's, of who lost data."""
+    lost = message.seq >= FRESH_STEP
+    return next(t for t in traders if t != message.sender) if lost else b""
 
 
 def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, ...]]:
@@ -134,8 +158,8 @@ def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, .
         if contract is None:
             raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
         traders = (contract.maker, contract.taker)
-        gaps = message.seq >= FRESH_STEP
-        new = parse_papers(message.network, raw, traders, contract.trade_id, gaps=gaps)
+        received = _received(message, traders)
+        new = parse_papers(message.network, raw, traders, contract.trade_id, received=received)
         shown += ((message.sender, paper) for paper in new)
     if contract is None:
         raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
@@ -176,8 +200,8 @@ def check_dispute(dispute: Message, me: bytes, eyes: Eyes) -> tuple[Contract, tu
         raise InvalidRecord("trade_id", "is not the contract's")
     if me not in (contract.arbiter, contract.runner_up if contract.n else contract.arbiter):
         raise InvalidRecord("arbiter", "is not this node")
-    gaps = dispute.seq >= FRESH_STEP
-    papers = parse_papers(net, payload.messages, traders, contract.trade_id, gaps=gaps)
+    received = _received(dispute, traders)
+    papers = parse_papers(net, payload.messages, traders, contract.trade_id, received=received)
     records = _records(net, payload.records, papers)
     check_contract(contract, papers, records, eyes)
     return contract, papers

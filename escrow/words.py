@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from escrow.accord import Asked, Standing
+from escrow.completion import in_time
 from escrow.confirm import Step
 from escrow.facts import Facts
 from escrow.messages import Kind
@@ -41,7 +42,7 @@ from escrow.model import (
     State,
     WithdrawAsk,
 )
-from escrow.payloads import Ask, Chat, Ok, Refuse, Withdraw
+from escrow.payloads import Ask, Chat, Ok, Payload, Refuse, Statement, Withdraw
 from escrow.payloads import NotPaid as NotPaidWords
 from escrow.payloads import Paid as PaidWords
 from escrow.payout import Split, build_payout, payout_rates, refund, release
@@ -53,9 +54,12 @@ DOUBT: Final = (
 )
 MAX_CHATS: Final = 30  # of one sender to one recipient in a trade
 MAX_ASKS: Final = 10
+MAX_TOLD: Final = 30  # disputes and statements of one trader that a case hears
+PAPERS_LEFT: Final = 12  # of them for the papers that the node shows by itself
 
-_OPEN: Final = (Broadcast, Funded, Paid, Disputed, ArbiterLost)  # no end is bound or published
-_TALKING: Final = (*_OPEN, Funding, Releasing, Agreed, Ruled)
+# No end is bound or published. In Broadcast the funding's own ways out come first.
+_OPEN: Final = (Funded, Paid, Disputed, ArbiterLost)
+_TALKING: Final = (*_OPEN, Broadcast, Funding, Releasing, Agreed, Ruled)
 _Payable = TypeVar("_Payable", bound=Payable)
 
 
@@ -72,18 +76,20 @@ def hear(state: State, event: Event, facts: Facts) -> Step:
             return _ask(state, buyer_sat, note, facts)
         case _, WithdrawAsk():
             return _withdraw(state, facts)
-        case _, AnswerAsk(agree, note):
-            return _answer(state, facts, agree=agree, note=note)
+        case _, AnswerAsk():
+            return _answer(state, event, facts)
         case _, SayChat(to, text) if isinstance(state, _TALKING):
             return state, (chat(facts, to, text),)
         case _, OpenDispute():
             return _call(state, event, facts)
         case _, MakeStatement(payload, to) if isinstance(state, _TALKING):
-            return state, (Send(_listening(facts, to), payload),)
+            return state, (Send(_listening(facts, to), check_told(facts, to, payload)),)
         case _, ShowEvidence(payloads) if isinstance(state, _TALKING):
             to = _listening(facts, hearing_arbiter(facts))
             return state, tuple(Send(to, p) for p in payloads)
-        case Ruled(raw=b"", accepted=0), AcceptVerdict():
+        case Ruled(raw=b"", accepted=0), AcceptVerdict(buyer_sat):
+            split = Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
+            check_accepted(split, buyer_sat, facts)
             return replace(state, accepted=1), ()
         case Ruled(), AcceptVerdict():
             raise LocalFault("this verdict is accepted: your node completes it")
@@ -242,10 +248,23 @@ def open_ask(facts: Facts) -> Asked | None:
     return found if found and found.standing is Standing.OPEN else None
 
 
-def _answer(state: State, facts: Facts, *, agree: bool, note: str) -> Step:
-    theirs = open_ask(facts)
+def check_accepted(split: Split, shown_buyer_sat: int, facts: Facts) -> None:
+    """Check that our user may take this verdict now. Raises LocalFault."""
+    if shown_buyer_sat not in (-1, split.buyer_sat):
+        raise LocalFault(f"the verdict is another by now: {split.buyer_sat} sat to the buyer")
+    if not in_time(split, facts):
+        raise LocalFault(
+            "this verdict came before an arbiter may rule so: the buyer may still pay, or be "
+            "heard; wait, or release what is his (`trade received`)"
+        )
+
+
+def _answer(state: State, event: AnswerAsk, facts: Facts) -> Step:
+    agree, note, theirs = event.agree, event.note, open_ask(facts)
     if theirs is None or not isinstance(state, _OPEN):
         raise LocalFault("the other side has no open proposal in this trade")
+    if event.ask_id not in (b"", theirs.ask.id):
+        raise LocalFault("the other side's proposal is another by now: read it again")
     if not agree:
         said = (Refuse.from_wire(m.payload) for m in facts.all(facts.me, Kind.REFUSE))
         if any(r.refused_id == theirs.ask.id for r in said):
@@ -283,6 +302,26 @@ def chat(facts: Facts, to: bytes, text: str) -> Send:
     if said >= MAX_CHATS:
         raise LocalFault(f"a trade carries {MAX_CHATS} chat messages to one side and no more")
     return Send(to, Chat(text=text))
+
+
+def told(facts: Facts, to: bytes) -> int:
+    """Return how many disputes and statements we have sent to an arbiter, who hears MAX_TOLD."""
+    kinds = {Kind.DISPUTE, Kind.STATEMENT}
+    return sum(
+        m.recipient == to and m.kind in kinds and m.sender == facts.me for m in facts.messages
+    )
+
+
+def check_told(facts: Facts, to: bytes, payload: Payload) -> Payload:
+    """Return a STATEMENT while the arbiter hears another; words leave room for papers."""
+    words = isinstance(payload, Statement) and payload.statement
+    room = MAX_TOLD - (PAPERS_LEFT if words else 0)
+    if told(facts, to) >= room:
+        raise LocalFault(
+            f"an arbiter hears {room} statements of one side and no more: write to him by "
+            "`trade chat --with arbiter`"
+        )
+    return payload
 
 
 def _listening(facts: Facts, to: bytes) -> bytes:

@@ -5,7 +5,7 @@ that this state allows.
 """
 
 from escrow.case import Case
-from escrow.completion import may_complete
+from escrow.completion import in_time, may_complete
 from escrow.confirm import FINAL_DEPTH, verdict_due
 from escrow.contract import ACK_S
 from escrow.deadlines import has_replied
@@ -39,7 +39,7 @@ from escrow.model import (
 )
 from escrow.opening import FUNDING_S, OPENING_S
 from escrow.payout import Split
-from escrow.words import open_ask, runner_up_from
+from escrow.words import DOUBT, open_ask, runner_up_from
 from orderbook.currencies import exponent
 from p2pnode.base.units import decimal, moment
 
@@ -129,10 +129,7 @@ def _settling(state: State, facts: Facts) -> str:
         case ArbiterLost():
             return _lost(facts, short)
         case Ruled() if not state.raw and not state.accepted and not _ours(state, facts):
-            return (
-                "wait for the other side to complete the verdict: it is more than your own node "
-                f"knows to be yours, or early; if it is right: p2pnode dispute accept {short}"
-            )
+            return _verdict_waits(_split(state), facts, short)
         case Ruled():
             return "wait: the payout confirms"
         case Toxic():
@@ -158,9 +155,24 @@ def _self(facts: Facts) -> str:
     return f" (your node does by itself at block {height}, now {view.tip})"
 
 
+def _split(state: Ruled) -> Split:
+    return Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
+
+
 def _ours(state: Ruled, facts: Facts) -> bool:
-    split = Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
-    return may_complete(split, facts)
+    return may_complete(_split(state), facts)
+
+
+def _verdict_waits(split: Split, facts: Facts, short: str) -> str:
+    if not in_time(split, facts):
+        view = facts.view
+        end = facts.contract.period_end(view.funding_mtp) if view and view.funding_height else 0
+        until = f" before {moment(end + facts.contract.reply_s)}" if end else ""
+        return f"wait: the verdict came before an arbiter may rule so, and is not taken{until}"
+    return (
+        "the verdict is another end than your own node knows: wait for the other side, or take it: "
+        f"p2pnode dispute accept {short}"
+    )
 
 
 # ------------------------------------------------------------------ another split
@@ -168,7 +180,7 @@ def _ours(state: Ruled, facts: Facts) -> bool:
 
 def _asked(state: State, facts: Facts) -> str:
     """Return what an open proposal of either side asks for, or nothing."""
-    if not isinstance(state, (Broadcast, Funded, Paid, Disputed, ArbiterLost)):
+    if not isinstance(state, (Funded, Paid, Disputed, ArbiterLost)):
         return ""
     short, stop = _short(facts), "do not pay: " if facts.me == facts.buyer else ""
     ours = facts.asked(facts.me)
@@ -198,6 +210,8 @@ def _coins(amount_sat: int) -> str:
 
 def _funded(facts: Facts, short: str) -> str:
     contract, view = facts.contract, facts.view
+    if facts.doubted and facts.me == facts.buyer:
+        return f"do not pay: {DOUBT}"
     end = contract.period_end(view.funding_mtp) if view and view.funding_height else 0
     over = bool(view and end and view.mtp >= end)
     declared = facts.one(facts.buyer, Kind.NOT_PAID) is not None
@@ -282,7 +296,9 @@ def _toxic(state: Toxic, facts: Facts, short: str) -> str:
         return "wait: the payout confirms"
     head = f"this node has lost data of this trade ({state.why}): do not pay and agree to nothing; "
     if any(facts.one(a, Kind.VERDICT) for a in facts.arbiters) and not state.accepted:
-        return f"{head}if the verdict is right: p2pnode dispute accept {short}"
+        _, verdict = facts.ruling(of_runner_up=None)
+        split = Split(verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat)
+        return f"{head}{_verdict_waits(split, facts, short)}"
     if state.conceding or state.accepted:
         return f"{head}wait: the payout is being signed"
     if any(facts.called(a) for a in facts.arbiters):

@@ -19,7 +19,7 @@ from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
 from p2pnode.app.routes_trades import pick_trade, trade_json
 from p2pnode.base import wire
-from p2pnode.base.errors import LocalFault, UsageFault
+from p2pnode.base.errors import InvalidRecord, LocalFault, UsageFault
 from p2pnode.base.units import MAX_SAT
 
 
@@ -37,6 +37,14 @@ def routes(exchange: Exchange) -> list[Route]:
         Route("POST", f"{trade}/agree", t.agree, once=True, summary="Agree to it, for good"),
         Route("POST", f"{trade}/decline", t.decline, once=True, summary="Decline it"),
     ]
+
+
+def hex_id(field: str, text: str) -> bytes:
+    """Return the 32 bytes that `text` names in hex. Raises InvalidRecord."""
+    digits = text.strip().lower()
+    if len(digits) != 64 or any(c not in "0123456789abcdef" for c in digits):
+        raise InvalidRecord(field, "is not 64 hex digits: `trade show` tells it")
+    return bytes.fromhex(digits)
 
 
 class _Talking:
@@ -113,7 +121,8 @@ class _Talking:
         return await self._act(self._row(call), WithdrawAsk())
 
     async def agree(self, call: Call) -> dict[str, Any]:
-        return await self._act(self._row(call), AnswerAsk(agree=True))
+        named = hex_id("ask_id", call.text("ask_id"))  # what was read is what is agreed to
+        return await self._act(self._row(call), AnswerAsk(agree=True, ask_id=named))
 
     async def decline(self, call: Call) -> dict[str, Any]:
         note = wire.text("note", call.text("note", ""), MAX_NOTE)

@@ -20,9 +20,11 @@ from escrow.model import (
     Closed,
     MakeStatement,
     OpenDispute,
+    Ruled,
     SayNotPaid,
     SayPaid,
     SayReceived,
+    State,
 )
 from escrow.payloads import MAX_NOTE, Account, Ask, Recuse, Verdict
 from escrow.script import escrow_address
@@ -38,6 +40,7 @@ from p2pnode.app.routes import Call, Route
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.transaction import display
+from p2pnode.base.units import MAX_SAT
 
 
 def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route]:
@@ -145,7 +148,8 @@ class _Trading:
         return await self._act(call, OpenDispute(papers, judge))
 
     async def accept(self, call: Call) -> dict[str, Any]:
-        return await self._act(call, AcceptVerdict())
+        shown = wire.within("buyer_sat", call.integer("buyer_sat"), 0, MAX_SAT)
+        return await self._act(call, AcceptVerdict(shown))  # the very verdict that was read
 
     async def statement(self, call: Call) -> dict[str, Any]:
         facts = self._facts(pick_trade(self._exchange, TRADER, call.text("trade_id")))
@@ -198,7 +202,7 @@ def trade_json(exchange: Exchange, row: Row) -> dict[str, Any]:
         named |= {facts.contract.arbiter: "arbiter", facts.contract.runner_up: "runner-up"}
     plain["proofs"] = proofs_json(exchange, row, named)
     if facts.settled_contract:
-        plain |= _contract_json(facts.contract, facts)
+        plain |= _contract_json(facts.contract, facts, row.state)
         plain["asks"] = asks_json(facts)
         plain["due"] = [{"what": d.name, "by_mtp": d.at_mtp} for d in of_trade(row.state, facts)]
     if isinstance(row.state, Closed):  # an ended trade is looked up in the chain no more
@@ -232,7 +236,15 @@ def asks_json(facts: Facts) -> list[dict[str, Any]]:
     ]
 
 
-def _contract_json(contract: Contract, facts: Facts) -> dict[str, Any]:
+def _ruling(state: State, facts: Facts) -> tuple[bool, Verdict] | None:
+    """Return the verdict that the state takes, whichever way it came, or the last one there is."""
+    try:
+        return facts.ruling(of_runner_up=bool(state.backup) if isinstance(state, Ruled) else None)
+    except InvalidRecord:
+        return None
+
+
+def _contract_json(contract: Contract, facts: Facts, state: State) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "arbiter": contract.arbiter.hex(),
         "runner_up": contract.runner_up.hex(),
@@ -276,19 +288,15 @@ def _contract_json(contract: Contract, facts: Facts) -> dict[str, Any]:
             plain["peer_account"] = fit.details(raw, account_hash, facts.network)
         except InvalidRecord:  # kept by a node that has lost data, whatever it says
             plain["peer_account"] = "(not the account that the contract names)"
-    for judge in reversed(facts.arbiters):
-        message = facts.one(judge, Kind.VERDICT)
-        if message is None:
-            continue
-        verdict = Verdict.from_wire(message.payload)
+    if ruling := _ruling(state, facts):
+        second, verdict = ruling
         plain["verdict"] = {
-            "by": judge.hex(),
+            "by": facts.arbiters[int(second)].hex(),
             "buyer_sat": verdict.buyer_sat,
             "seller_sat": verdict.seller_sat,
             "arbiter_sat": verdict.arbiter_sat,
             "reason": verdict.reason,
         }
-        break
     if message := facts.one(contract.arbiter, Kind.RECUSE):
         plain["recused"] = Recuse.from_wire(message.payload).reason
     plain["notice"] = any(facts.noticed(a) for a in facts.arbiters)

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import click
 
-from p2pnode.app.commands.frame import Session, common, entry, hanging, plain
-from p2pnode.app.commands.trade_view import deadlines, path
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.app.commands.frame import Session, coins, common, entry, hanging, plain
+from p2pnode.app.commands.trade_view import deadlines, path, verdict
+from p2pnode.base.errors import InvalidRecord, LocalFault
 
 MAX_EVIDENCE: Final = 1 << 20  # bytes of one file
 _FILES: Final = f"{'FILE':<12} {'BYTES':>9}  {'':<26} NAME"
@@ -80,7 +80,8 @@ def evidence(session: Session, trade_id: str, file: tuple[Path, ...]) -> None:
     for name, data in [(one.name, _read(one)) for one in file]:
         shown = session.client.post(where, name=name, data=base64.b64encode(data).decode())
         parts = shown["file"]["parts"]
-        session.emit(shown["file"], f"{plain(shown['file']['name'])}: on its way in {parts} parts")
+        how = f"{parts} part{'s' if parts > 1 else ''}"
+        session.emit(shown["file"], f"{plain(shown['file']['name'])}: on its way in {how}")
 
 
 def _read(file: Path) -> bytes:
@@ -115,11 +116,14 @@ def show(session: Session, trade_id: str) -> None:
     found = session.client.get(path(trade_id))
     lines = [f"Trade {found['trade_id'][:8]}   {found['state']}"]
     if "arbiter" in found:
-        said = "acknowledged" if found["notice"] else "not acknowledged yet"
-        lines.append(entry("arbiter", f"{found['arbiter'][:16]}…, {said}"))
-    lines += deadlines(found)
-    if "verdict" in found:
-        lines.append(entry("verdict", found["verdict"]["reason"]))
+        said = "not yet"
+        if found["notice"]:
+            said = "the dispute is acknowledged"
+        lines.append(entry("arbiter", f"{found['arbiter'][:16]}…"))
+        if "runner_up" in found:
+            lines.append(entry("runner-up", f"{found['runner_up'][:16]}…"))
+        lines.append(entry("heard", said))
+    lines += deadlines(found) + verdict(found)
     if found.get("recused"):
         lines.append(entry("recused", found["recused"]))
     session.emit(found, *lines, entry("next", found["next"]))
@@ -132,13 +136,18 @@ def show(session: Session, trade_id: str) -> None:
 def accept(session: Session, trade_id: str, yes: bool) -> None:
     r"""Complete a verdict by your own word.
 
-    Your node completes a verdict by itself only up to what you told it: a buyer who has not
-    said that he paid gets no more than his deposit without this word of yours.
+    Your node completes a verdict by itself only if it gives you your own end of the trade by
+    what you told it, less the arbiter's fee: not more, and not less, without this word of yours.
 
     \b
     p2pnode dispute accept 7f3a91
     """
-    session.confirm("Is this verdict right? Your node will sign it.", yes)
-    told = session.client.post(path(trade_id, "/accept"))
+    found = session.client.get(path(trade_id))
+    if "verdict" not in found:
+        raise LocalFault("there is no verdict to accept in this trade", field="trade_id")
+    given = found["verdict"]
+    shares = f"buyer {coins(given['buyer_sat'])}, seller {coins(given['seller_sat'])}"
+    session.confirm(f"Take this verdict ({shares} BTC)? Your node will sign it.", yes)
+    told = session.client.post(path(trade_id, "/accept"), buyer_sat=given["buyer_sat"])
     done = f"verdict accepted in {told['trade_id'][:8]}"
     session.emit(told, done, hanging("next: ", told["next"]))

@@ -36,7 +36,7 @@ def ask(
     p2pnode trade ask 7f3a91 --withdraw
     """
     if refund + (buyer is not None) + withdraw != 1:
-        raise click.UsageError("say one of --refund, --buyer BTC and --withdraw")
+        raise click.UsageError("say one of --refund, --buyer BTC and --withdraw.")
     if withdraw:
         show_trade(session, session.client.post(path(trade_id, "/ask/withdraw")))
         return
@@ -69,15 +69,15 @@ def agree(session: Session, trade_id: str, yes: bool) -> None:
     \b
     p2pnode trade agree 7f3a91
     """
-    terms = ""
-    if not yes:
-        found = session.client.get(path(trade_id))
-        theirs = (a for a in found.get("asks", ()) if a["asker"] != found["role"])
-        if open_one := next((a for a in theirs if a["standing"] == "open"), None):
-            shares = f"buyer {coins(open_one['buyer_sat'])}, seller {coins(open_one['seller_sat'])}"
-            terms = f" ({shares} BTC)"
-    session.confirm(f"Agree to the other side's proposal{terms}? It is final.", yes)
-    show_trade(session, session.client.post(path(trade_id, "/agree")))
+    found = session.client.get(path(trade_id))
+    theirs = (a for a in found.get("asks", ()) if a["asker"] != found["role"])
+    open_one = next((a for a in theirs if a["standing"] == "open"), None)
+    if open_one is None:
+        raise LocalFault("the other side has no open proposal in this trade", field="trade_id")
+    shares = f"buyer {coins(open_one['buyer_sat'])}, seller {coins(open_one['seller_sat'])}"
+    session.confirm(f"Agree to the other side's proposal ({shares} BTC)? It is final.", yes)
+    answer = session.client.post(path(trade_id, "/agree"), ask_id=open_one["ask_id"])
+    show_trade(session, answer)
 
 
 @click.command()
@@ -90,4 +90,6 @@ def decline(session: Session, trade_id: str, note: str) -> None:
     \b
     p2pnode trade decline 7f3a91 --note "I have paid already"
     """
-    show_trade(session, session.client.post(path(trade_id, "/decline"), note=note))
+    answer = session.client.post(path(trade_id, "/decline"), note=note)
+    session.remark("declined: the proposal is gone once his node has read it")
+    show_trade(session, answer)

@@ -59,6 +59,9 @@ def play_ruled(stage: Stage) -> Ending:
     stage.net.cli(deal.arbiter, *_ruling(deal))
     fee = deal.arbiter_fee_sat
     stage.show.step("verdict", deal.arbiter, f"rules: {RULING} BTC to the buyer, his fee {fee} sat")
+    stage.trade(MAKER, trade_id, "the verdict", lambda t: t["state"] == "Ruled")
+    stage.net.cli(MAKER, "dispute", "accept", trade_id, "--yes")
+    stage.show.step("accept", MAKER, "takes the verdict: it is less than he claims, and enough")
     payout = ledger.ruled(deal, parse_decimal("buyer", RULING, 8))
     return _close(stage, deal, payout, MAKER, "completes the verdict's payout")
 
