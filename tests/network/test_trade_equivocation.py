@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -19,7 +20,7 @@ from escrow.messages import Message
 from escrow.model import Disputed, SayReceived
 from escrow.payloads import Forward, Statement
 from escrow.payout import Split, release, verdict_split
-from escrow.shell_inbox import APPLIED, REFUSED, USED
+from escrow.shell_inbox import APPLIED, LATER, REFUSED, USED
 from p2pnode.app import fit, routes_cases, routes_proofs, routes_trades
 from p2pnode.app.api import Api
 from p2pnode.app.routes import Call, Route
@@ -235,6 +236,29 @@ async def test_an_arbiter_keeps_the_proof_of_the_other_ones_two_verdicts() -> No
         await heard(r, arbiter, trade_id, rulings=[m.wire() for m in shown])
         (proof,) = proofs(r, arbiter, trade_id)
         assert (proof.what, proof.sender) == (What.VERDICTS, r[second].id)
+
+
+async def test_a_dispute_may_bring_the_proof_and_brings_none_where_no_case_opens() -> None:
+    async with paid() as (r, trade_id):
+        arbiter, second = r.arbiter(trade_id), r.runner_up(trade_id)
+        shown = [
+            forged(
+                r, second, "taker", trade_id, K.VERDICT, verdict(r, trade_id, split).wire(),
+                seq=seq, prev=bytes([seq]) * 32,
+            ).wire()
+            for seq, split in enumerate(splits(r, trade_id), 1)
+        ]  # fmt: skip
+        called = replace(r.papers("taker", trade_id, "see for yourself"), rulings=tuple(shown))
+        early = await says(r, "taker", second, trade_id, called)  # before the timelock's end
+        assert (early[0], r[second].state(trade_id)) == (LATER, None)
+        assert proofs(r, second, trade_id) == []
+        odd = replace(called, contract=called.contract[:-1])
+        assert (await says(r, "taker", arbiter, trade_id, odd))[0] == REFUSED
+        assert proofs(r, arbiter, trade_id) == []
+        assert (await says(r, "taker", arbiter, trade_id, called))[0] == APPLIED
+        (proof,) = proofs(r, arbiter, trade_id)
+        assert (proof.what, proof.sender) == (What.VERDICTS, r[second].id)
+        assert len(events(r, arbiter)) == 1
 
 
 async def test_nobody_keeps_a_proof_against_himself() -> None:

@@ -306,6 +306,20 @@ def test_a_proof_is_kept_once_and_four_of_a_sender_and_kind() -> None:
     assert kept.of(ZERO) == kept.told(ZERO) == []
 
 
+def test_one_senders_numbers_leave_room_for_his_two_verdicts() -> None:
+    kept = Proofs(Database(None), NET)
+    for n in range(10, 15):
+        one, two = verdict(1000, seq=n), verdict(1000, seq=n, reason="the same")
+        assert kept.keep(Equivocation.of(What.NUMBER, one, two), NOW) == (n < 14)
+    assert kept.keep(ruled(), NOW)
+    kept = Proofs(Database(None), NET)
+    for n in range(10, 15):
+        proof = Equivocation.of(What.VERDICTS, verdict(1000, seq=n), verdict(2000, seq=n))
+        assert kept.keep(proof, NOW) == (n < 14)
+    one, two = verdict(1000), verdict(1000, reason="the same")
+    assert kept.keep(Equivocation.of(What.NUMBER, one, two), NOW)
+
+
 def test_a_damaged_row_is_the_disks_fault() -> None:
     database = Database(None)
     kept = Proofs(database, NET)
