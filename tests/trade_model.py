@@ -17,8 +17,9 @@ from escrow.case import Case
 from escrow.confirm import on_chain
 from escrow.duties import duties
 from escrow.errors import DataLost, NotYet, NumberUsed
-from escrow.examine import check_seen, examine
-from escrow.facts import Facts, funding_of
+from escrow.examine import check_once, check_seen, check_sender, examine
+from escrow.examine_settling import Examined
+from escrow.facts import Facts
 from escrow.funding import read_declared, respend
 from escrow.hearing import open_case
 from escrow.messages import FRESH_STEP, ZERO, Kind, Message
@@ -28,11 +29,11 @@ from escrow.payloads import Cover, Inputs, Ok, Withdraw, decode
 from escrow.payout import Branch, Split, build_payout, payout_rates, release
 from escrow.script import p2wpkh
 from escrow.shell_cases import check_signatures
-from escrow.shell_inbox import check_place
+from escrow.shell_inbox import _SIGNED, check_place
 from escrow.shell_tender import _of_runner_up
 from escrow.shell_trades import ENDED, _first_signs, trader_step
 from escrow.transcript import case_papers, check_dispute, shown_rulings
-from p2pnode.base.errors import NodeError, PeerFault
+from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault
 from p2pnode.base.identity import Identity
 
 __all__ = ["ENDED", "Arbiter", "Node", "Refused", "Trader", "on_chain"]
@@ -44,9 +45,10 @@ _FROM_TRADERS = {K.STATEMENT, K.DISPUTE, K.CHAT, K.EVIDENCE}
 class Refused(Exception):
     """A node refused another's message for good."""
 
-    def __init__(self, text: str, *, used: bool = False) -> None:
+    def __init__(self, text: str, *, used: bool = False, show: bool = False) -> None:
         super().__init__(text)
         self.used = used  # "another message of this number": the sender has lost data
+        self.show = show  # "show me the message of mine that you have seen": the recipient has
 
 
 @dataclass
@@ -94,8 +96,14 @@ class Node:
             payload=payload.wire(),
         ).signed(self.key)
 
-    def commit(self, state: State, received: Sequence[Message], sends: Sequence[Any]) -> None:
-        """One transaction: the inbox, the state, the outbox; or, in a crash, nothing of it."""
+    def commit(
+        self,
+        state: State,
+        received: Sequence[Message],
+        sends: Sequence[Any],
+        signs: Split | None = None,
+    ) -> None:
+        """One transaction: inbox, state, split, outbox; or, in a crash, nothing of it."""
         if self.crash:
             self.crash = False
             return
@@ -106,6 +114,8 @@ class Node:
             ours.append(self.compose(send.to, send.payload, since, base))
         if ours or received or state != self.state:
             self._back_up()
+        if signs:
+            self.book(signs, conceding=isinstance(state, model.Toxic))
         self.messages += [*received, *ours]
         self.outbox += ours
         if state != self.state:
@@ -146,6 +156,8 @@ class Node:
             return False
         except NumberUsed as error:
             raise Refused(str(error), used=True) from error
+        except DataLost as error:
+            raise Refused(str(error), show=True) from error
         except NodeError as error:
             name = type(self.state).__name__
             raise Refused(f"{message.kind.name} in {name}: {error}") from error
@@ -178,6 +190,7 @@ class Trader(Node):
 
     has_money: bool = False  # the user said that the money is in
     has_paid: bool = False  # his node let the user pay, and he did
+    doubted: bool = False  # a peer has named a message of ours that is not here
     accepted: list[int] = field(default_factory=list)  # own shares of verdicts the user took
     records: dict[bytes, Any] = field(default_factory=dict)
     _key: Any = None
@@ -185,11 +198,12 @@ class Trader(Node):
 
     def facts(self, received: Sequence[Message] = ()) -> Facts:
         last = self.messages[-1].id if self.messages else b""
-        key = (len(self.messages), last, self.view, len(self.records))
+        key = (len(self.messages), last, self.view, len(self.records), self.doubted)
         if key != self._key:
             messages, records = tuple(self.messages), dict(self.records)
             facts = self.world.play.facts(self.key, self.view)
-            self._facts = replace(facts, messages=messages, records=records)
+            known = {"messages": messages, "records": records, "doubted": self.doubted}
+            self._facts = replace(facts, **known)
             self._key = key
         return self._facts.having(*received) if received else self._facts
 
@@ -198,19 +212,31 @@ class Trader(Node):
         return self.key is self.world.play.buyer
 
     def hear(self, message: Message) -> None:
-        check_place(message, tuple(self.messages))
-        if not isinstance(self.state, model.Toxic):
-            try:
-                check_seen(message, tuple(self.messages), self.me)
-            except DataLost:
-                if isinstance(self.state, EARLY_STATES):
-                    raise
-                self.do(model.LoseTrust("the peer has seen more"))
-        payload = decode(message.kind, message.payload)
-        told = self.facts([message])
-        found = examine(message, payload, told, self.world.play.world(self.key))
+        """As `shell_inbox.Inbox._apply`."""
+        payload, messages = decode(message.kind, message.payload), tuple(self.messages)
+        told, toxic = self.facts([message]), isinstance(self.state, model.Toxic)
+        check_sender(message, told)
+        if not toxic:
+            self._seen(message, messages)
+        check_place(message, messages, gaps=toxic)
+        try:
+            found = examine(message, payload, told, self.world.play.world(self.key))
+        except (InvalidRecord, PeerFault):
+            if not toxic or message.kind in _SIGNED:
+                raise
+            check_once(message, told)
+            found = Examined()
         event = model.Received(message, found.payload or payload, found.final, found.raised)
         self.do(event, [message], learned={r.id: r for r in found.records})
+
+    def _seen(self, message: Message, messages: tuple[Message, ...]) -> None:
+        try:
+            check_seen(message, messages, self.me)
+        except DataLost as error:
+            if isinstance(self.state, EARLY_STATES):
+                raise PeerFault(str(error)) from None
+            self.doubted |= message.sender in (messages[0].sender, messages[0].recipient)
+            raise
 
     def do(self, event: Event, received: Sequence[Message] = (), **more: Any) -> None:
         if isinstance(event, ChainView):
@@ -226,14 +252,12 @@ class Trader(Node):
         if self.honest and not self.crash:
             self._check(event, state, sends, facts)
         if not self.crash:
-            if ours := _first_signs(self.state, state, event, facts):
-                self.book(ours, conceding=isinstance(state, model.Toxic))
             self.records = known
             self.has_money |= isinstance(event, model.SayReceived)
             self.has_paid |= any(s.payload.kind is K.PAID for s in sends)
             if isinstance(event, model.AcceptVerdict):
                 self.accepted.append(self._share(facts))
-        self.commit(state, received, sends)
+        self.commit(state, received, sends, _first_signs(self.state, state, event, facts))
 
     def _share(self, facts: Facts) -> int:
         _, verdict = facts.ruling(of_runner_up=_of_runner_up(self.state))
@@ -415,23 +439,18 @@ class Arbiter(Node):
             told = self.case([message])
             shown_rulings((message,), case.contract)
             check_signatures(told, told.papers, Bench())  # type: ignore[arg-type]
-            try:
-                check_seen(message, case.messages, self.me)
-            except DataLost as error:
-                raise PeerFault(str(error)) from None
+            check_seen(message, case.messages, self.me)
         self.do(model.Received(message, payload), [message])
 
     def _open(self, message: Message) -> None:
         contract, papers = check_dispute(message, self.me, EYES)
         if message.seq % FRESH_STEP or message.prev != ZERO:
             raise NotYet("it came before number 0")
-        funding = funding_of(contract, papers)
-        assert funding is not None
-        if funding.escrow_outpoint.txid not in self.world.ledger.known:
-            raise NotYet("their funding is not on our chain")
         case = self.case([message])
         check_signatures(case, papers, Bench())  # type: ignore[arg-type]
-        view = self.world.ledger.view(funding)
+        if case.outpoint.txid not in self.world.ledger.known:
+            raise NotYet("their funding is not on our chain")
+        view = self.world.ledger.view(case.funding)
         if self.second and not (
             view.funding_height and view.tip >= view.funding_height + contract.n
         ):
@@ -446,10 +465,11 @@ class Arbiter(Node):
             return
         case = self.case(received)
         state, sends = hearing.step(self.state, event, case)
-        if isinstance(state, model.RuledCase) and state != self.state and not self.crash:
+        signs = None
+        if isinstance(state, model.RuledCase) and state != self.state:
             self._check_ruling(state, case)
-            self.book(Split(state.buyer_sat, state.seller_sat, state.arbiter_sat))
-        self.commit(state, received, sends)
+            signs = Split(state.buyer_sat, state.seller_sat, state.arbiter_sat)
+        self.commit(state, received, sends, signs)
 
     def _check_ruling(self, state: model.RuledCase, case: Case) -> None:
         """R4 to R6 by the chain: when a ruling may come, and when one below RELEASE."""

@@ -22,8 +22,8 @@ from escrow.payloads import (
     Chat,
     Cover,
     Forward,
-    NotPaid,
     Notice,
+    NotPaid,
     Ok,
     Paid,
     Received,
@@ -34,9 +34,9 @@ from escrow.payloads import (
     Withdraw,
 )
 from escrow.payout import Branch, Split, refund, release, verdict_split
+from escrow.rulings import bound_to
 from p2pnode.base.errors import InvalidRecord, NodeError
 from p2pnode.base.identity import Identity
-from p2pnode.base.transaction import Outpoint
 
 K = Kind
 _PARSED: dict[bytes, Message] = {}
@@ -62,6 +62,7 @@ class World:
         self.judges = (self.arbiter, self.runner_up)
         self.buyer, self.seller = sorted(self.traders, key=lambda t: not t.is_buyer)
         self.refusals: list[str] = []
+        self.stalls: list[str] = []
         self.faults: dict[str, int] = {}  # what has gone wrong, by name
 
     @property
@@ -69,10 +70,6 @@ class World:
         """The contract as both have signed it, or as it would be."""
         found = (t.facts().settled_contract for t in self.traders)
         return next((c for c in found if c), self._whole.contract)
-
-    @property
-    def outpoint(self) -> Outpoint:
-        return next(t.facts().outpoint for t in self.traders if t.facts().funding)
 
     def node(self, node_id: bytes) -> Node:
         return next(n for n in self.nodes if n.me == node_id)
@@ -113,13 +110,24 @@ class World:
 
     def signatures(self, node: Node, split: Split, branch: Branch = Branch.MAIN) -> Any:
         """A node's real key over the payout of `split`."""
-        contract = self.contract
-        key = self.play.key(node.key) if isinstance(node, Trader) else None
         if isinstance(node, Arbiter):
-            bond = contract.bond_a2 if node.second else contract.bond_a
-            key = arbiter_secret(contract.seed, bond)
-        assert key is not None
-        return first_signatures(key, contract, self.outpoint, split, branch)
+            contract, point = node.case().contract, node.case().outpoint
+            key = arbiter_secret(
+                contract.seed, contract.bond_a2 if node.second else contract.bond_a
+            )
+        else:
+            assert isinstance(node, Trader)
+            contract, point = node.facts().contract, node.facts().outpoint
+            key = self.play.key(node.key)
+        return first_signatures(key, contract, point, split, branch)
+
+    def perform(self, node: Node, duty: Any) -> None:
+        """Do a duty as the tender does: what is refused stalls the trade until the next round."""
+        try:
+            node.perform(duty)
+        except NodeError as error:
+            if node.honest and not node.lost:
+                self.stalls.append(f"{type(node.state).__name__}: {error}")
 
     def received(self) -> Received:
         return Received(signatures=self.signatures(self.seller, release(self.contract)))
@@ -149,7 +157,12 @@ class World:
         try:
             done = recipient.deliver(message)
         except Refused as error:
-            if sender.honest and recipient.honest and not (sender.lost or recipient.lost):
+            if error.show:
+                self._show(sender, recipient, message)
+                return
+            asked = message.kind is K.ENQUIRY and recipient.state is None  # he was never called
+            fair = sender.honest and recipient.honest and not (sender.lost or recipient.lost)
+            if fair and not asked:
                 self.refusals.append(f"{type(recipient.state).__name__}: {error}")
             sender.outbox = [m for m in sender.outbox if m.recipient != message.recipient]
             if error.used and isinstance(sender, Trader) and sender.honest:
@@ -157,6 +170,16 @@ class World:
             return
         if done and not lose_ack and message in sender.outbox:
             sender.outbox.remove(message)
+
+    def _show(self, sender: Node, recipient: Node, message: Message) -> None:
+        """Show the recipient his own message: what is his and not in his journal proves a loss."""
+        shown = next((m for m in sender.messages if m.id == message.seen), None)
+        if shown is None:  # a lie; an honest sender has what he has seen
+            assert sender.liar or sender.lost
+            sender.outbox.remove(message)
+        elif isinstance(recipient, Trader) and recipient.honest:
+            assert recipient.lost
+            recipient.do(model.LoseTrust("the peer has seen more"))
 
     def inject(self, message: Message) -> None:
         """Deliver what nobody keeps in an outbox, and care for no answer."""
@@ -177,7 +200,7 @@ class World:
         before = self._print()
         for node in self.nodes:
             for duty in node.duties():
-                node.perform(duty)
+                self.perform(node, duty)
                 if self._print() != before:
                     return
         for node in self.nodes:
@@ -197,7 +220,7 @@ class World:
                 continue
             node.look()
             for duty in node.duties():
-                node.perform(duty)
+                self.perform(node, duty)
             if node.state is not None:
                 node.do(model.Tick())
         return self._print() != before
@@ -246,17 +269,11 @@ class World:
             if all(isinstance(t.state, ENDED) for t in self.traders if t.honest):
                 return
             self._advise(patient=n < 3)
+            if n > 12:
+                self._give_way()
             self.settle()
-            # days at a time once an arbiter's deadlines are what is waited for
-            waits = any(
-                isinstance(
-                    t.state,
-                    (model.Disputed, model.Funded, model.ArbiterLost, model.Toxic, model.Ruled),
-                )
-                for t in self.traders
-                if t.honest
-            )
-            self.ledger.mine(160 if waits else FINAL)
+            # a day at a time once an arbiter's deadlines are what is waited for
+            self.ledger.mine(160 if n > 2 else FINAL)
             self.now += 601
 
     def _advise(self, *, patient: bool) -> None:
@@ -267,6 +284,14 @@ class World:
         for judge in self.judges:
             if isinstance(judge.state, model.Hearing) and judge.honest:
                 self._rule(judge)
+
+    def _give_way(self) -> None:
+        """No arbiter has helped: each says what is true of himself."""
+        for trader in self.traders:
+            if trader.honest and not trader.is_buyer and self.buyer.has_paid:
+                self.ask(trader, lambda: model.SayReceived())
+            if trader.honest and trader.is_buyer and not trader.has_paid:
+                self.ask(trader, lambda: model.SayNotPaid(""))
 
     def _end_talks(self, trader: Trader) -> None:
         """Take one's own proposal back, and agree to what the other offers."""
@@ -287,9 +312,7 @@ class World:
             self._rescue(trader, state)
         elif isinstance(state, model.Ruled) and not state.raw:
             self.ask(trader, lambda: model.AcceptVerdict())
-        elif isinstance(state, (model.Funded, model.Paid)) and not patient:
-            self.call(trader)
-        elif isinstance(state, (model.Releasing, model.Agreed)):
+        elif (isinstance(state, (model.Funded, model.Paid)) and not patient) or isinstance(state, (model.Releasing, model.Agreed)):
             self.call(trader)
         for second in (False, True):
             to = self.judges[second].me
@@ -316,26 +339,14 @@ class World:
         contract = self.contract
         fee = contract.fee_a2 if judge.second else contract.fee_a
         if self.buyer.has_paid:
-            return release(contract).buyer_sat - fee
-        return contract.dep_b
+            return release(contract).buyer_sat
+        return contract.dep_b - min(fee, contract.dep_b)
 
     def _rule(self, judge: Arbiter) -> None:
-        contract, fee = self.contract, self.contract.fee_a
-        full, half = release(contract).buyer_sat, contract.escrow_sat // 2
-        options = [self.truth(judge), full, full - fee, contract.dep_b, contract.dep_b - fee]
-        for agreed in (t.facts().agreed for t in self.traders if t.honest):
-            if agreed:
-                options += [agreed.buyer_sat, agreed.buyer_sat - fee]
-        for sat in (*options, half):
-            if not self.ask(judge, lambda s=sat: model.Decide(s, "as the papers say")):  # type: ignore[misc]
-                return
-        if found := self._bound(judge):
-            self.ask(judge, lambda: model.Decide(found, "as it was ruled"))
-
-    def _bound(self, judge: Arbiter) -> int:
-        from escrow.rulings import bound_to
-
-        return next((s.buyer_sat for s, _, _ in bound_to(judge.case())), 0)
+        """Rule by what binds him, else by the truth as soon as R4 lets him."""
+        bound = [split.buyer_sat for split, _, _ in bound_to(judge.case())]
+        for sat in bound or [self.truth(judge)]:
+            self.ask(judge, lambda s=sat: model.Decide(s, "as the papers say"))  # type: ignore[misc]
 
     # -- what a liar says
 
