@@ -58,7 +58,7 @@ def test_the_whole_cost_is_shown_before_anything_is_taken(here: Town) -> None:
         "  fee now   252 sat for one coin, at 2 sat/vB",
         "  fee later 410 sat, off yours",
         "  back      0.0057459 BTC to you when all goes well",
-        "  arbiter   1500 sat, only in a dispute, off the escrow whoever wins",
+        "  arbiter   one of 3: 1500 sat, only in a dispute, off the escrow whoever wins",
         "  escrow    2 of 3 with a backup: after 34 days the runner-up can judge",
         "  time      10 min to sign, 1 confirmation, then 6 days to pay; a dispute takes",
         "            up to 9 days more",

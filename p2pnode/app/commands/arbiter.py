@@ -13,7 +13,7 @@ from p2pnode.app.commands.frame import Session, common, hanging
 from p2pnode.app.commands.trade_view import btc, fiat
 
 _CASES: Final = f"{'CASE':<10} {'STATE':<11} {'BY':<7} {'BTC':>12} {'FIAT':>16}"
-_KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'AT':>8} {'WEIGHT':>14}"
+_KNOWN: Final = f"{'NODE':<18} {'FEE sat':>8} {'FEE ppm':>8} {'BLOCK':>8} {'WEIGHT':>14}"
 
 
 @click.group()
@@ -136,6 +136,8 @@ def withdraw(session: Session, rate: int | None, yes: bool) -> None:
 def list_(session: Session) -> None:
     r"""List the arbiters that the network knows.
 
+    The newest record of each, by the block that it names; --json gives the older ones too.
+
     \b
     p2pnode arbiter list
     """
@@ -147,6 +149,8 @@ def list_(session: Session) -> None:
         )
 
     found = session.client.get("/v1/arbiters")
+    if not session.as_json:
+        found = {a["node_id"]: a for a in sorted(found, key=lambda a: a["at_height"])}.values()
     session.emit_rows(found, _KNOWN, row, "no arbiters: nobody has registered")
 
 

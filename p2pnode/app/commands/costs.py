@@ -95,7 +95,7 @@ def _arbiter(quote: dict[str, Any]) -> str:
     if not quote["arbiters"]:
         return "none is known now who could be drawn, and without one no trade begins"
     fee = f"{low} sat" if low == high else f"{low} to {high} sat"
-    return f"{fee}, only in a dispute, off the escrow whoever wins"
+    return f"one of {quote['arbiters']}: {fee}, only in a dispute, off the escrow whoever wins"
 
 
 def _escrow(quote: dict[str, Any]) -> str:

@@ -42,7 +42,8 @@ def show_trade(session: Session, answer: dict[str, Any]) -> None:
     lines += deadlines(answer)
     lines += verdict(answer)
     if answer.get("payout_txid"):
-        lines.append(entry("payout", f"{answer['payout_confirmations']} of 6 confirmations"))
+        seen = answer["payout_confirmations"]
+        lines.append(entry("payout", f"{seen} of 6 confirmations" if seen < 6 else "confirmed"))
         lines.append(entry("", answer["payout_txid"]))
     lines += proposals(answer)
     lines += proofs(answer)
