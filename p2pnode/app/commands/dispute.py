@@ -120,7 +120,7 @@ def show(session: Session, trade_id: str) -> None:
         if found["notice"]:
             said = "the dispute is acknowledged"
         lines.append(entry("arbiter", f"{found['arbiter'][:16]}…"))
-        if "runner_up" in found:
+        if "backup" in found.get("escrow_kind", ""):
             lines.append(entry("runner-up", f"{found['runner_up'][:16]}…"))
         lines.append(entry("heard", said))
     lines += deadlines(found) + verdict(found)

@@ -66,7 +66,7 @@ def _escrow(answer: dict[str, Any]) -> list[str]:
         entry("", answer["escrow_address"]),
         entry("arbiter", f"{answer['arbiter'][:16]}… (drawn, verified here)"),
     ]
-    if "runner_up" in answer:
+    if "backup" in answer.get("escrow_kind", ""):
         lines.append(entry("runner-up", f"{answer['runner_up'][:16]}…"))
     return lines
 
