@@ -10,6 +10,10 @@ from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.units import decimal, moment, parse_decimal
 
 _BONDS: Final = f"{'BOND':<5} {'STATE':<9} {'BTC':>12} {'LOCKED UNTIL':<21} {'BTC x YEARS':>12}"
+_PROOF: Final = (
+    *("outpoint", "amount_sat", "lock_time", "height", "bond_key", "key_path", "script"),
+    *("address", "transaction", "position"),
+)
 _RATE: Final = click.option(
     "--rate", type=click.IntRange(1, 500), help="sat/vB [default: the server's estimate]"
 )
@@ -174,10 +178,8 @@ def proof(session: Session, number: int) -> None:
     p2pnode arbiter bond proof 1 --json > bond.json
     """
     answer = session.client.get(f"/v1/bonds/{number}/proof")
-    lines = [entry(n, str(answer[n])) for n in ("outpoint", "amount_sat", "lock_time", "height")]
-    names = ("bond_key", "key_path", "script", "address", "transaction", "position")
-    lines += [f"  {name:<10}{answer[name]}" for name in names]
-    lines += [f"  {'branch':<10}{other}" for other in answer["branch"]]
+    lines = [f"  {name:<12}{answer[name]}" for name in _PROOF]
+    lines += [f"  {'branch':<12}{other}" for other in answer["branch"]]
     session.emit(answer, *lines)
 
 
