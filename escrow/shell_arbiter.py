@@ -55,6 +55,7 @@ class ArbiterService:
         self._database = database
         self._bonds = bonds
         self._put_at = 0
+        self._busy = trio.Lock()  # two of one height would put the bond out of every draw
         database.migrate("arbiter", _SCRIPTS)
 
     # -- what stands
@@ -107,10 +108,11 @@ class ArbiterService:
                 f"{self._world.network.name} asks its arbiters for a bond: "
                 "p2pnode arbiter bond create --help"
             )
-        record = await self._make(fee_base, fee_ppm)
-        self._save(fee_base, fee_ppm)
-        if record is not None:
-            await self._put(record)
+        async with self._busy:
+            record = await self._make(fee_base, fee_ppm)
+            self._save(fee_base, fee_ppm)
+            if record is not None:
+                await self._put(record)
         return record
 
     async def _has_bond(self) -> bool:
@@ -182,11 +184,13 @@ class ArbiterService:
             )
 
     async def _put(self, record: ArbiterRecord) -> None:
+        """Publish a record, kept first: what may have left is never forgotten in a crash."""
+        self._put_at = 0
+        with self._database.transaction():
+            self._database.run("UPDATE arbiter_service SET record = ?", record.wire())
         holders = await self._registry.publish(record.wire())
         with self._database.transaction():
-            self._database.run(
-                "UPDATE arbiter_service SET record = ?, holders = ?", record.wire(), holders
-            )
+            self._database.run("UPDATE arbiter_service SET holders = ?", holders)
         self._put_at = self._world.clock.now() if holders else 0  # nobody there: soon again
 
     async def run(self) -> None:
@@ -201,6 +205,10 @@ class ArbiterService:
             await trio.sleep(1)  # one look a second is enough, however fast blocks come
 
     async def _keep(self, *, now: bool = False) -> None:
+        async with self._busy:
+            await self._renew(now=now)
+
+    async def _renew(self, *, now: bool) -> None:
         row, record = self._row(), self.record()
         if row is None or row["paused"]:
             return

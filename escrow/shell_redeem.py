@@ -60,8 +60,7 @@ class Redemption:
 
         Raises what `redeem` and `create` raise.
         """
-        coins, mtp = await self._expired(), self._world.chain.tip().mtp
-        if not coins:
+        if not await self._expired():
             last = (await self._bonds.all())[-1:]
             if not last:
                 raise LocalFault("there is no bond to renew: p2pnode arbiter bond create")
@@ -69,6 +68,7 @@ class Redemption:
         if sat is not None:
             raise LocalFault("amount: an expired bond is renewed whole", field="amount_sat")
         async with self._bonds.busy:
+            coins, mtp = await self._expired(), self._world.chain.tip().mtp  # none that just left
             rate = await self._rate(rate)
             least = build_redeem(coins, bytes([0, 32]) + bytes(32), rate, mtp).value
             self._bonds.check_weight(least, lock_time)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from bond_kit import bonded
 from bond_node import RATE, SAT, Arbiter, funded, in_mempool
 from chain_kit import NET, eventually, rig
@@ -257,6 +259,39 @@ async def test_an_expired_bond_is_renewed_whole_into_a_new_one() -> None:
         await a.stands(1, "redeemed")
 
 
+async def test_a_renewal_beside_a_redemption_signs_no_coin_twice() -> None:
+    async with rig() as r:
+        a = await funded(r)
+        await a.bonded()
+        await a.expire()
+        until, told = a.bonds.lock_until(2, None), []
+
+        async def renew() -> None:
+            try:
+                await a.redemption.renew(until, None, RATE)
+            except LocalFault as error:
+                told.append(str(error))
+
+        async def queued(tasks: int) -> None:
+            async def there() -> None:
+                assert a.bonds.busy.statistics().tasks_waiting == tasks
+
+            await eventually(there)
+
+        async with trio.open_nursery() as nursery:
+            await a.bonds.busy.acquire()
+            nursery.start_soon(a.redemption.redeem, RATE)
+            await queued(1)
+            nursery.start_soon(renew)  # it has seen the expired bond
+            await queued(2)
+            a.bonds.busy.release()
+        assert told == ["no bond of yours has expired by the chain's clock"]
+        (raw,) = in_mempool(r)
+        (row,) = a.database.all("SELECT * FROM bond")
+        assert row["spend"] == raw
+        await a.stands(0, "leaving")
+
+
 async def test_while_a_bond_is_locked_renew_makes_another_of_the_same_amount() -> None:
     async with rig() as r:
         a = await funded(r, 6_000_000, 6_000_000)
@@ -394,6 +429,58 @@ async def test_fees_changed_twice_in_one_block_make_no_two_records_of_one_height
         r.mine()
         await a.synced()
         await a.service.register(5, 1000)
+
+
+async def test_a_renewal_under_way_and_a_change_of_fees_make_no_two_records_of_one_height() -> None:
+    async with rig() as r:
+        a = await funded(r)
+        await a.bonded()
+        await a.service.register(1000, 1000)
+        r.mine(40)
+        await a.synced()
+        put, under_way, gate = a.shelf.publish, trio.Event(), trio.Event()
+
+        async def slow(raw: bytes) -> int:
+            under_way.set()
+            await gate.wait()
+            return await put(raw)
+
+        a.shelf.publish = slow  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.service._keep)
+            await under_way.wait()
+            nursery.start_soon(a.service.register, 2000, 1000)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            gate.set()
+        parsed = [ArbiterRecord.from_wire(raw, NET) for raw in a.shelf.put]
+        assert [record.fee_base for record in parsed] == [1000, 1000, 2000]
+        assert len({record.at_height for record in parsed}) == 3
+        anchor = Anchor(NET, r.box.height - 6, SAT, frozenset(), r.chain)
+        assert [c.record for c in anchor.candidates(parsed)] == [parsed[-1]]
+
+
+async def test_a_record_cut_off_while_it_was_published_is_known_after_the_restart() -> None:
+    """It may have left, so what is signed next names another height."""
+    async with rig() as r:
+        a = await funded(r)
+        await a.bonded()
+        put, scope = a.shelf.publish, trio.CancelScope()
+
+        async def cut(raw: bytes) -> int:
+            held = await put(raw)
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+            return held
+
+        a.shelf.publish = cut  # type: ignore[method-assign]
+        with scope:
+            await a.service.register(1000, 1000)
+        assert scope.cancelled_caught
+        again = Arbiter(r, a.database)
+        assert again.record().wire() == a.shelf.put[0]
+        await again.service.register(2000, 1000)
+        first, second = (ArbiterRecord.from_wire(s.put[0], NET) for s in (a.shelf, again.shelf))
+        assert first.at_height < second.at_height
 
 
 async def test_a_public_network_asks_for_a_bond_and_puts_nothing_before_it_is_ripe() -> None:
