@@ -130,7 +130,7 @@ def _broadcast(state: Broadcast, facts: Facts) -> tuple[Duty, ...]:
     if view is None or view.funding_height or not state.mtp:
         return publish
     if view.mtp >= state.mtp + RESPEND_S and _has_coins(facts):
-        return (*publish, Respend())
+        return (Respend(),)  # first: what the network refuses would end the round before it
     if state.raw and view.mtp >= state.mtp + BUMP_S:
         return (*publish, Bump(state.raw))
     return publish

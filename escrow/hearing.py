@@ -41,6 +41,7 @@ from escrow.rulings import allowed, forward
 from escrow.words import MAX_CHATS, MAX_TOLD
 from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault, PeerFault
+from p2pnode.base.units import moment
 
 MAX_HEARD: Final = MAX_TOLD  # disputes and statements of one trader that a case keeps
 
@@ -87,8 +88,14 @@ def step(state: State, event: Event, case: Case) -> Step:
             check_reason(reason)
             split = allowed(case, buyer_sat)
             return RuledCase(split.buyer_sat, split.seller_sat, split.arbiter_sat, reason), ()
-        case Noticed(), Decide():
-            raise LocalFault("the other trader may still reply: his statement is not in")
+        case Noticed(mtp), Decide() if case.branch:
+            until = moment(mtp + case.contract.reply_s)
+            raise LocalFault(f"the runner-up waits for all replies, until {until} (R6)")
+        case Noticed(mtp), Decide():
+            until = moment(mtp + case.contract.reply_s)
+            raise LocalFault(
+                f"the other trader may still reply, until {until}: his statement is not in"
+            )
         case ToxicCase(), Decide():
             raise LocalFault("this node has lost data of this case: it may not rule")
         case RecusedCase(), Decide():

@@ -102,6 +102,8 @@ def step(state: State, event: Event, facts: Facts) -> Step:
             return confirm.on_chain(state, event, facts)
         case Toxic(), _:
             return toxic.step(state, event, facts)
+        case Aborted(), LoseTrust(why) if facts.settled_contract and facts.funding:
+            return toxic.poisoned(state, why, facts), ()  # we may have signed it, and forgotten
         case ((Aborted() | Closed() | Void()), LoseTrust()):
             return state, ()
         case _, LoseTrust(why):

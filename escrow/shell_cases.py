@@ -22,7 +22,7 @@ from escrow.shell_equivocation import Lookout
 from escrow.shell_tender import look
 from escrow.shell_trades import Trades
 from escrow.store_journal import ARBITER, Row
-from escrow.transcript import case_papers, check_dispute, shown_rulings
+from escrow.transcript import case_papers, check_dispute, papers_of, shown_rulings
 from p2pnode.base.errors import InvalidRecord, NotFound, PeerFault
 
 _FROM_TRADERS: Final = frozenset({Kind.STATEMENT, Kind.DISPUTE, Kind.CHAT, Kind.EVIDENCE})
@@ -127,7 +127,9 @@ class Cases:
         own = sum(m.sender == message.sender for m in papers)
         if own > MAX_TRANSCRIPT:  # forks of his own chain; what the other shows is not counted
             raise PeerFault(f"messages: over {MAX_TRANSCRIPT} of their sender's own were shown")
-        check_signatures(case, papers, bench)
+        traders = (case.contract.maker, case.contract.taker)
+        alone = papers_of(message, traders, case.contract.trade_id)
+        check_signatures(case, alone, bench)  # what others showed puts nobody's own papers out
         shown = shown_rulings((message,), case.contract)
         self._lookout.shown((*papers, *case.shown, *shown, *case.messages))
         return shown
@@ -138,6 +140,11 @@ class Cases:
             raise PeerFault("FORWARD is the arbiter's to say")
         if not forward and message.sender != case.contract.runner_up:
             raise PeerFault("ENQUIRY is the runner-up's to say")
+        view, n = case.view, case.contract.n
+        if not forward and not (
+            view and view.funding_height and view.tip >= view.funding_height + n
+        ):
+            raise NotYet("ENQUIRY before the timelock's end")
 
 
 def check_signatures(case: Case, papers: Iterable[Message], bench: TradeBench) -> None:
@@ -159,5 +166,6 @@ def check_signatures(case: Case, papers: Iterable[Message], bench: TradeBench) -
             settle = Settle.from_wire(paper.payload)
             alone = settle.ok_id == ZERO and paper.sender == contract.buyer
             split = refund(contract) if alone else bound.get(settle.ok_id)
-            if split is not None:  # else it counts for nothing
-                bench.check_first(contract, point, split, key, settle.signatures)
+            if split is None:  # who shows it has the OK too, and the ASK that it answers
+                raise PeerFault("messages: hold a SETTLE whose OK binds nothing among them")
+            bench.check_first(contract, point, split, key, settle.signatures)

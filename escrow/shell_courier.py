@@ -46,6 +46,7 @@ class _Visit:
         self.held: set[bytes] = set()  # trades whose chain the peer did not take further
         self.news = trio.Event()  # something to send, or a reply
         self.progress = False
+        self.again = False  # what is shown was shown on an earlier visit
         self.fault: NodeError | None = None
 
 
@@ -72,6 +73,7 @@ class Courier:
         self._used = used
         self._away = away or (lambda _peer: False)
         self.tally: Counter[str] = Counter()
+        self._shown: deque[bytes] = deque(maxlen=256)  # ids that led to a message being shown
         self._wake: dict[bytes, trio.Event] = {}
         self._visits: dict[bytes, _Visit] = {}
         self._inbound: dict[bytes, int] = {}
@@ -214,7 +216,7 @@ class Courier:
     def _answered(self, peer: bytes, visit: "_Visit", status: int, text: str, proof: bytes) -> None:
         message_id, trade_id = visit.asked.popleft()
         if not message_id:  # what we showed him: the message that led to it goes out anew
-            visit.progress |= status == APPLIED
+            visit.progress |= status == APPLIED and not visit.again
             return
         late = trade_id in visit.held  # sent before its predecessor failed: its reply says nothing
         if status != APPLIED:
@@ -235,6 +237,8 @@ class Courier:
         raw = self._journal.seen_by(message_id)
         if raw:
             visit.shows.append((trade_id, raw))
+            visit.again |= message_id in self._shown  # to show it once is progress, not more
+            self._shown.append(message_id)
 
     def _settle(
         self,

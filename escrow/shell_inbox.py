@@ -190,7 +190,8 @@ class Inbox:
             message.kind is Kind.REFUSE and not journal.row(message.trade)
         ):
             raise PeerFault("what is forgotten of talks and refusals proves no loss")
-        self._trades.on_lost(f"a peer shows our own {message.kind.name}, which is not here")
+        why = f"a peer shows our own {message.kind.name}, which is not here"
+        self._trades.on_lost(why, message.tip_height)
         return reply(APPLIED)
 
 

@@ -136,13 +136,19 @@ class Tender:
         await self.refresh(trade_id)
         self._trades.advance(trade_id, Tick())
         done: set[Duty] = set()
+        fault: NodeError | None = None
         while True:
             row = self._trades.row(trade_id)
             todo = [d for d in self._duties(row) if d not in done]
             if not todo:
-                return
+                break
             done.add(todo[0])
-            await self._do(row, todo[0])
+            try:
+                await self._do(row, todo[0])
+            except NodeError as error:  # what cannot be done holds up nothing behind it
+                fault = fault or error
+        if fault is not None:
+            raise fault
 
     async def refresh(self, trade_id: bytes) -> None:
         """Bring our view of the chain up to date and let the machine hear it."""

@@ -30,6 +30,7 @@ from escrow.model import (
     CoinsChosen,
     Event,
     Funding,
+    LoseTrust,
     Received,
     Releasing,
     RuledCase,
@@ -64,7 +65,7 @@ class Trades:
         self._wake: dict[bytes, trio.Event] = {}
         self._seen: tuple[tuple[int, ...], int] = ((), 0)
         self.on_outbox: Callable[[bytes], None] = lambda _peer: None
-        self.on_lost: Callable[[str], None] = lambda _why: None
+        self.on_lost: Callable[[str, int], None] = lambda _why, _height: None  # up to which tip
         self.on_begin: Callable[[bytes], None] = lambda _trade_id: None
 
     # -- reading
@@ -154,7 +155,9 @@ class Trades:
         row = self.row(trade_id)
         if isinstance(event, ChainView):
             self._views[trade_id] = event
-        if isinstance(row.state, ENDED) and not isinstance(event, Received):
+        ended = isinstance(row.state, ENDED)
+        waking = isinstance(row.state, Aborted) and isinstance(event, LoseTrust) and bool(row.own)
+        if ended and not waking and not isinstance(event, Received):
             return row.state
         received = (event.message,) if isinstance(event, Received) else ()
         learned = tuple(records)
@@ -166,6 +169,8 @@ class Trades:
             state, sends = hearing.step(row.state, event, self.case(row, *received))
         if (state, sends, received) != (row.state, (), ()):
             self._commit(row, state, sends, event, learned)
+        if ended and not isinstance(state, ENDED):
+            self.on_begin(trade_id)  # it is tended again
         return state
 
     def _commit(

@@ -80,6 +80,8 @@ def step(state: Toxic, event: Event, facts: Facts) -> Step:
             return state, ()  # kept for the arbiter; it moves nothing here
         case SayReceived() if facts.me == facts.seller and facts.funding is not None:
             return replace(state, conceding=1), ()
+        case SayNotPaid() if facts.me == facts.buyer and facts.one(facts.me, Kind.PAID):
+            raise LocalFault("you have said that you paid")
         case SayNotPaid() if facts.me == facts.buyer and facts.funding is not None:
             return replace(state, conceding=1), ()
         case ReleaseSigned(payload) | SettleSigned(payload):

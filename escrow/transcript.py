@@ -139,6 +139,16 @@ def _received(message: Message, traders: tuple[bytes, bytes]) -> bytes:
     return next(t for t in traders if t != message.sender) if lost else b""
 
 
+def papers_of(
+    message: Message, traders: tuple[bytes, bytes], trade_id: bytes
+) -> tuple[Message, ...]:
+    """Return the papers that one DISPUTE or STATEMENT carries. Raises InvalidRecord."""
+    carrier = Dispute if message.kind is Kind.DISPUTE else Statement
+    raw = carrier.from_wire(message.payload).messages
+    received = _received(message, traders)
+    return parse_papers(message.network, raw, traders, trade_id, received=received)
+
+
 def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, ...]]:
     """Return a case's contract and the traders' papers, united from all that carried some.
 
@@ -150,16 +160,12 @@ def case_papers(messages: Iterable[Message]) -> tuple[Contract, tuple[Message, .
         if message.kind is Kind.DISPUTE:
             dispute = Dispute.from_wire(message.payload)
             contract = contract or Contract.from_wire(dispute.contract, message.network)
-            raw = dispute.messages
-        elif message.kind is Kind.STATEMENT:
-            raw = Statement.from_wire(message.payload).messages
-        else:
+        elif message.kind is not Kind.STATEMENT:
             continue
         if contract is None:
             raise InvalidRecord("messages", "lack the DISPUTE that opens a case")
         traders = (contract.maker, contract.taker)
-        received = _received(message, traders)
-        new = parse_papers(message.network, raw, traders, contract.trade_id, received=received)
+        new = papers_of(message, traders, contract.trade_id)
         shown += ((message.sender, paper) for paper in new)
     if contract is None:
         raise InvalidRecord("messages", "lack the DISPUTE that opens a case")

@@ -139,6 +139,7 @@ class Court:
             contract=made.wire(),
             messages=tuple(m.wire() for m in papers),
             records=(b"\0",),
+            rulings=(),
             statement="I have paid.",
         )
         dispute = message(made, TAKER, ARBITER_ID.node_id, payload)

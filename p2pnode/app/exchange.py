@@ -25,7 +25,7 @@ from escrow.shell_redeem import Redemption
 from escrow.shell_reminders import Reminders
 from escrow.shell_tender import Tender
 from escrow.shell_trades import ENDED, Trades
-from escrow.store_journal import ARBITER, TRADER
+from escrow.store_journal import ARBITER, TRADER, Row
 from escrow.store_remarks import Remarks
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault
@@ -151,15 +151,26 @@ class Exchange:
 
     # -- what goes wrong by itself
 
-    def _lost_before(self, why: str) -> None:
-        """Our own signature proves it: every living trade and case may have lost something."""
+    def _lost_before(self, why: str, height: int | None = None) -> None:
+        """Our own signature proves it: what began before it was given may have lost something.
+
+        `height` is our tip when we gave it, by our own word; without it all that lives is meant.
+        """
         log.warning("this node has lost data: %s", why)
         with self.world.journal.database.transaction():
-            self.world.journal.mark_lost(self.world.chain.tip().height)
+            tip = self.world.chain.tip().height if height is None else height
+            self.world.journal.mark_lost(max(tip, self.world.journal.lost_at()))
         for role in (TRADER, ARBITER):
             for row in self.world.journal.rows(role):
-                if not isinstance(row.state, (*ENDED, Toxic)):
+                gone = isinstance(row.state, (*ENDED, Toxic)) and not isinstance(row.state, Aborted)
+                if not gone and self._before(row, height):
                     self.trades.advance(row.trade_id, LoseTrust(why))
+
+    def _before(self, row: Row, height: int | None) -> bool:
+        """Tell whether a trade or case began, by our own first message, up to that tip of ours."""
+        told = self.world.journal.messages(row.trade_id)
+        first = next((m for m in told if m.sender == self.world.me), None)
+        return height is None or first is None or first.tip_height <= height
 
     def _lost_data(self, trade_id: bytes, peer: bytes, proof: bytes) -> None:
         """A peer has another message of ours by that number: our signature proves it."""
@@ -178,7 +189,7 @@ class Exchange:
         if row is not None and isinstance(row.state, Toxic):
             self.trades.advance(trade_id, LoseTrust(why))  # even the fresh number was used before
         else:
-            self._lost_before(why)
+            self._lost_before(why, shown.tip_height)
 
     def _refused(self, trade_id: bytes, peer: bytes, message_id: bytes, why: str) -> None:
         """Tell the user that a peer refuses our messages; a refused TAKE ends there."""
