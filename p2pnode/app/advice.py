@@ -73,7 +73,12 @@ def advise(state: State, facts: Facts | None) -> str:
             return f"wait: both sides sign the funding, by {until}; else {_unsigned(signed_at)}"
     if facts is None:
         return "wait"
-    return _spent(state, facts) or _asked(state, facts) or _settling(state, facts)
+    return (
+        _spent(state, facts)
+        or _declared(state, facts)
+        or _asked(state, facts)
+        or _settling(state, facts)
+    )
 
 
 def _unsigned(signed_at: int) -> str:
@@ -88,6 +93,19 @@ def _spent(state: State, facts: Facts) -> str:
     stop = "" if isinstance(state, (Paid, Releasing, Ruled)) else "; do not pay"
     depth = f"it has {view.depth_of(view.spend)} of {FINAL_DEPTH} confirmations"
     return f"wait: the escrow is being paid out, {depth}{stop}"
+
+
+def _declared(state: State, facts: Facts) -> str:
+    """Return what follows by itself once the buyer has said that he will not pay."""
+    if not isinstance(state, (Funded, Disputed, ArbiterLost)):
+        return ""
+    if not facts.one(facts.buyer, Kind.NOT_PAID):
+        return ""
+    stuck = f"; if it does not: {_open(_short(facts))}" if isinstance(state, Funded) else ""
+    if facts.me == facts.buyer:
+        return f"wait: the seller's node takes his coins back, and yours come with them{stuck}"
+    signs = "his node signs your coins back to you, and yours pays them out"
+    return f"wait: the buyer will not pay; {signs}{stuck}"
 
 
 def _settling(state: State, facts: Facts) -> str:
@@ -214,19 +232,11 @@ def _funded(facts: Facts, short: str) -> str:
         return f"do not pay: {DOUBT}"
     end = contract.period_end(view.funding_mtp) if view and view.funding_height else 0
     over = bool(view and end and view.mtp >= end)
-    declared = facts.one(facts.buyer, Kind.NOT_PAID) is not None
     if facts.me == facts.seller:
-        if declared:
-            return f"the buyer will not pay; your coins back: p2pnode trade ask {short} --refund"
         if over:
             return f"the buyer's time to pay is over; if nothing has come: {_open(short)}"
         until = f", due by {moment(end)}" if end else ""
         return f"wait for the buyer's payment{until}; when it is in: p2pnode trade received {short}"
-    if declared:
-        return (
-            "wait: the seller's node takes his coins back, and yours come with them; "
-            f"if it does not: {_open(short)}"
-        )
     if over:
         return f"the time to pay is over: do not pay; {_open(short)}"
     if not facts.one(facts.me, Kind.ACK):

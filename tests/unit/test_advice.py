@@ -19,21 +19,26 @@ from escrow import docket, hearing
 from escrow.case import Case
 from escrow.confirm import verdict_due
 from escrow.deadlines import FAR, of_case, of_trade, ruling_due
+from escrow.duties import duties
 from escrow.facts import Facts
 from escrow.model import (
     AcceptVerdict,
     AnswerAsk,
+    ArbiterLost,
     AskSplit,
     Decide,
     Disputed,
     Event,
+    Funded,
     Hearing,
     OpenDispute,
     SayPaid,
     SayReceived,
+    SignSettle,
+    State,
     WithdrawAsk,
 )
-from escrow.payloads import Statement
+from escrow.payloads import NotPaid, Statement
 from escrow.payout import payout_rates
 from escrow.shell_trades import trader_step
 from p2pnode.app.advice import advise, advise_arbiter
@@ -174,6 +179,22 @@ def test_a_funded_trade_is_due_by_the_periods_end() -> None:
     assert (due.name, due.at_mtp) == ("payment", facts.contract.period_end(MTP))
     unseen = funded(funding_height=0)
     assert of_trade(position.state, unseen) == ()
+
+
+@pytest.mark.parametrize("state", [Funded(), Disputed(MTP), ArbiterLost(MTP)])
+def test_after_not_paid_both_wait_for_the_refund_that_the_nodes_make(state: State) -> None:
+    play = Play().acknowledge()
+    play.call_arbiter(play.seller)
+    play.say(play.buyer, NotPaid(note="the bank refuses"))
+    for who in (play.buyer, play.seller):
+        facts = play.facts(who, DEEP)
+        text = advise(state, facts)
+        assert text.startswith("wait: ")
+        assert "trade ask" not in text
+        words = command(text)
+        assert bool(words) == isinstance(state, Funded)
+        (sign,) = duties(state, play.facts(play.buyer, DEEP), NOW)[:1]
+        assert isinstance(sign, SignSettle)  # what both are told to wait for
 
 
 # ------------------------------------------------------------------ the docket
