@@ -106,6 +106,8 @@ class Mail:
         self._trades.stall(trade_id, f"a message waits until the peer {name}… is online: {why}")
 
     def _settled(self, peer: bytes, trade_id: bytes, seq: int) -> None:
+        way = (peer, trade_id)
+        self._told = {t for t in self._told if t[:2] != way or t[2] > seq}
         self._box.seen(Line(peer, trade_id), seq)
 
     # -- in

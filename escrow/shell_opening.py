@@ -4,6 +4,8 @@ Whatever can fail (funds, arbiters, fee estimate, proof of work) is tried before
 message is signed; what the maker's policy refuses gets a signed REFUSE naming field and value.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -120,9 +122,17 @@ class Opening:
                 field="amount_sat",
             )
 
-    async def _script(self) -> bytes:
+    @asynccontextmanager
+    async def _script(self) -> AsyncIterator[bytes]:
+        """A script for a trade that begins now; where none begins, the next one gets it."""
         spare = self._world.journal.take_spare_script()
-        return spare or await self._world.purse.fresh_script()
+        script = spare or await self._world.purse.fresh_script()
+        try:
+            yield script
+        except BaseException:
+            with self._world.journal.database.transaction():
+                self._world.journal.spare_script(script)
+            raise
 
     def _part(self, trade_id: bytes, script: bytes, account: Disclosure, kind: str) -> Part:
         keys = self._world.keys
@@ -188,21 +198,21 @@ class Opening:
         )
         work = await trio.to_thread.run_sync(find_work, world.network, draft, world.me)
         draft = replace(draft, work=work)
-        script = await self._script()
-        await self.draws.leap()
-        # Nothing below awaits: two draws of ours never state one number.
-        take = self._trades.sign(ZERO, terms.maker, draft, ())
-        part = self._part(take.id, script, account, kind)
-        own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
-        return self._trades.begin(
-            TRADER,
-            Taking(world.clock.now()),
-            [(take, True)],
-            pool,
-            also=partial(self._bargains.used, draft, take.id),
-            terms=wire.pack(terms.array()),
-            own=wire.pack(own.array()),
-        )
+        async with self._script() as script:
+            await self.draws.leap()
+            # Nothing below awaits: two draws of ours never state one number.
+            take = self._trades.sign(ZERO, terms.maker, draft, ())
+            part = self._part(take.id, script, account, kind)
+            own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
+            return self._trades.begin(
+                TRADER,
+                Taking(world.clock.now()),
+                [(take, True)],
+                pool,
+                also=partial(self._bargains.used, draft, take.id),
+                terms=wire.pack(terms.array()),
+                own=wire.pack(own.array()),
+            )
 
     # -- the maker
 
@@ -241,29 +251,27 @@ class Opening:
             self._refuse(message, error)
             return
         account = world.desk.disclosure(take.offer_hash, world.randomness.bytes(32))
-        part = self._part(message.id, await self._script(), account, take.escrow_kind)
-        # Nothing below awaits: what was asked before may be true no more.
-        if world.journal.known(message.id):  # the same TAKE came twice
-            world.journal.spare_script(part.script)
-            return
-        try:
+        async with self._script() as script:
+            # Nothing below awaits: what was asked before may be true no more.
+            if world.journal.known(message.id):  # the same TAKE came twice
+                with world.journal.database.transaction():
+                    world.journal.spare_script(script)
+                return
+            part = self._part(message.id, script, account, take.escrow_kind)
             terms, _ = self._open_to(take, message.sender)
-        except PeerFault:
-            world.journal.spare_script(part.script)
-            raise
-        listed, nonce = listing(pool), world.randomness.bytes(32)
-        draw = Draw(take_id=message.id, nonce=nonce, arbiters=listed, part=part, rate=rate)
-        own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
-        signed = self._trades.sign(message.id, message.sender, draw, (message,))
-        self._trades.begin(
-            TRADER,
-            Drawing(world.clock.now()),
-            [(message, False), (signed, True)],
-            pool,
-            also=partial(self._bargains.used, take, message.id),
-            terms=wire.pack(terms.array()),
-            own=wire.pack(own.array()),
-        )
+            listed, nonce = listing(pool), world.randomness.bytes(32)
+            draw = Draw(take_id=message.id, nonce=nonce, arbiters=listed, part=part, rate=rate)
+            own = Own(nonce=nonce, listed=listed, part=part, disclosure=account.wire)
+            signed = self._trades.sign(message.id, message.sender, draw, (message,))
+            self._trades.begin(
+                TRADER,
+                Drawing(world.clock.now()),
+                [(message, False), (signed, True)],
+                pool,
+                also=partial(self._bargains.used, take, message.id),
+                terms=wire.pack(terms.array()),
+                own=wire.pack(own.array()),
+            )
 
     def _open_to(self, take: Take, taker: bytes) -> tuple[Terms, int | None]:
         """Return the terms of the offer taken, and the sum of the COUNTER that the TAKE names.

@@ -127,6 +127,7 @@ class Tender:
             except NodeError as error:
                 self._stalled(trade_id, str(error))
             if self._trades.is_over(self._trades.row(trade_id)):
+                self._trades.retire(trade_id)
                 return
             with trio.move_on_after(PATIENCE_S):
                 await woken.wait()
@@ -281,6 +282,11 @@ class Tender:
             return
         declared = tuple([await world.purse.declared(c.outpoint) for c in chosen])
         change = world.journal.take_spare_script() or await world.purse.change_script()
+        if not isinstance(self._trades.row(trade_id).state, model.Funding):
+            with world.journal.database.transaction():  # it ended meanwhile, nothing has left
+                world.journal.spare_script(change)
+                world.locks.unlock(trade_id)
+            return
         self._trades.advance(trade_id, CoinsChosen(Inputs(inputs=declared, change_script=change)))
 
     async def _sign_funding(self, row: Row) -> None:

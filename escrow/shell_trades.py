@@ -365,22 +365,24 @@ class Trades:
     # -- waking
 
     def wake(self, trade_id: bytes) -> None:
-        """Let the trade's tender look at it now."""
-        self.waker(trade_id).set()
+        """Let the trade's tender look at it now, if it has one."""
+        if trade_id in self._wake:
+            self._wake[trade_id].set()
 
     def wake_all(self) -> None:
         """Let every tender look."""
         for event in self._wake.values():
             event.set()
 
-    def waker(self, trade_id: bytes) -> trio.Event:
-        """Return the event that the trade's tender waits for; a set one is replaced by it."""
-        return self._wake.setdefault(trade_id, trio.Event())
-
     def rest(self, trade_id: bytes) -> trio.Event:
         """Return a fresh event to wait for, for the tender alone."""
         self._wake[trade_id] = trio.Event()
         return self._wake[trade_id]
+
+    def retire(self, trade_id: bytes) -> None:
+        """Keep in memory nothing more of a trade that is over: they only become more."""
+        self._wake.pop(trade_id, None)
+        self._views.pop(trade_id, None)
 
 
 def trader_step(

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import pytest
+import trio
 from trade_kit import NET, Frame, Rig, rig
 
 from escrow import shell_opening, store_roll
 from escrow.arbiters import ArbiterRecord
 from escrow.messages import Kind
-from escrow.model import Aborted, Cancel, Disputed, Taking
+from escrow.model import Aborted, Cancel, Disputed, SayReceived, Taking
+from p2pnode.base.errors import LocalFault
 
 K = Kind
 
@@ -121,3 +123,76 @@ async def test_a_maker_asks_again_before_he_answers(
         row = maker.database.one("SELECT count(*) AS n FROM spare_script")
         assert row is not None
         assert row["n"] == 1  # the address is used again
+
+
+def spare(r: Rig, name: str) -> set[bytes]:
+    return {row["script"] for row in r[name].database.all("SELECT script FROM spare_script")}
+
+
+async def test_a_take_that_comes_to_nothing_gives_its_address_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with rig() as r:
+        opening, terms = r["taker"].exchange.opening, r.offer()
+
+        async def lost() -> None:
+            raise LocalFault("this node has lost data")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(opening.draws, "leap", lost)
+            for _ in range(3):
+                with pytest.raises(LocalFault, match="has lost data"):
+                    await r.take(terms)
+        (script,) = spare(r, "taker")
+        trade_id = await r.take(terms)
+        assert r["taker"].facts(trade_id).own.part.script == script
+        assert spare(r, "taker") == set()
+
+
+async def test_a_trade_that_ends_while_coins_are_chosen_keeps_neither_coins_nor_address() -> None:
+    async with rig() as r:
+        node, ended = r["taker"], trio.Event()
+        purse = node.exchange.world.purse
+        asked = purse.change_script
+
+        async def late() -> bytes:
+            script = await asked()
+            if not ended.is_set():
+                row = next(iter(node.journal.rows("trader")))
+                node.exchange.trades.advance(row.trade_id, Cancel("no more"))
+                assert not node.locked()
+                ended.set()
+            return script
+
+        node.exchange.world.purse.change_script = late  # type: ignore[method-assign]
+        trade_id = await r.take()
+        await r.until("taker", trade_id, Aborted)
+        with trio.fail_after(10):
+            await ended.wait()
+        await r.quiet("taker", trade_id)
+        assert node.heard(trade_id, K.INPUTS) is None
+        assert not [
+            m for m in node.journal.messages(trade_id) if m.kind is K.INPUTS and m.sender == node.id
+        ]
+        assert not node.locked()
+        assert len(spare(r, "taker")) == 2  # the payout's and the change's
+
+
+async def test_a_trade_that_is_over_leaves_nothing_in_memory() -> None:
+    async with rig() as r:
+        trade_id = await r.take()
+        await r.paid(trade_id)
+        trades = r["taker"].exchange.trades
+        assert trade_id in trades._views
+        assert trade_id in trades._wake
+        await r.act("maker", trade_id, SayReceived())
+        await r.closed(trade_id, "released")
+        r.mine(100)
+
+        async def retired() -> None:
+            assert trade_id not in trades._views
+            assert trade_id not in trades._wake
+
+        await r.eventually(retired)
+        trades.wake(trade_id)
+        assert trade_id not in trades._wake
