@@ -4,7 +4,6 @@ Dates are median time past, the clock that every rule goes by. A command that is
 that this state allows.
 """
 
-from escrow.case import Case
 from escrow.completion import in_time, may_complete
 from escrow.confirm import FINAL_DEPTH, verdict_due
 from escrow.contract import ACK_S
@@ -18,23 +17,17 @@ from escrow.model import (
     ArbiterLost,
     Broadcast,
     Closed,
-    ClosedCase,
     Contracting,
     Disputed,
     Drawing,
     Funded,
     Funding,
-    Hearing,
-    Noticed,
     Paid,
-    RecusedCase,
     Releasing,
     Ruled,
-    RuledCase,
     State,
     Taking,
     Toxic,
-    ToxicCase,
     Void,
 )
 from escrow.opening import FUNDING_S, OPENING_S
@@ -200,7 +193,8 @@ def _asked(state: State, facts: Facts) -> str:
     """Return what an open proposal of either side asks for, or nothing."""
     if not isinstance(state, (Funded, Paid, Disputed, ArbiterLost)):
         return ""
-    short, stop = _short(facts), "do not pay: " if facts.me == facts.buyer else ""
+    told = _untold(state, facts)
+    short, stop = _short(facts), told + ("do not pay: " if facts.me == facts.buyer else "")
     ours = facts.asked(facts.me)
     if ours and ours.withdraw:
         return f"{stop}wait until the other side's node has seen that you withdrew your proposal"
@@ -212,10 +206,20 @@ def _asked(state: State, facts: Facts) -> str:
     if theirs := open_ask(facts):
         shares = f"{_coins(theirs.buyer_sat)} BTC to the buyer, {_coins(theirs.seller_sat)} to the "
         return (
-            f"answer: the other side proposes {shares}seller. It is final once you agree; to "
+            f"{told}answer: the other side proposes {shares}seller. It is final once you agree; to "
             f"refuse, `decline` in place of `agree`: p2pnode trade agree {short}"
         )
     return ""
+
+
+def _untold(state: State, facts: Facts) -> str:
+    """Return that the arbiter waits for our side meanwhile, or nothing."""
+    if not isinstance(state, Disputed) or has_replied(facts):
+        return ""
+    if not any(facts.noticed(a) for a in facts.arbiters):
+        return ""
+    until = f" by {moment(state.mtp + facts.contract.reply_s)}" if state.mtp else ""
+    return f"tell the arbiter your side{until} (`dispute answer`); "
 
 
 def _coins(amount_sat: int) -> str:
@@ -314,33 +318,3 @@ def _toxic(state: Toxic, facts: Facts, short: str) -> str:
     if any(facts.called(a) for a in facts.arbiters):
         return f"{head}wait for the arbiter's verdict"
     return f"{head}let the arbiter decide: {_open(short)}"
-
-
-# ------------------------------------------------------------------ the arbiter
-
-
-def advise_arbiter(state: State, case: Case) -> str:
-    """Return the arbiter's next step."""
-    short = case.contract.trade_id.hex()[:8]
-    match state:
-        case Noticed(mtp) if case.branch:
-            until = moment(mtp + case.contract.reply_s)
-            return f"wait until {until}, whoever has spoken: the arbiter's own verdict goes first"
-        case Noticed(mtp):
-            return (
-                f"wait for the other statement, at most until {moment(mtp + case.contract.reply_s)}"
-            )
-        case Hearing(mtp):
-            view = case.view
-            due = f" by {moment(verdict_due(case.contract, mtp, view))}" if view else ""
-            return f"read, then rule{due}: p2pnode arbiter decide {short} --buyer BTC --reason …"
-        case RuledCase():
-            return "wait: a trader completes the payout"
-        case RecusedCase():
-            return "nothing: you have recused yourself"
-        case ToxicCase():
-            return "nothing: this node has lost data of this case and may not rule on it"
-        case ClosedCase():
-            return "nothing: the escrow is paid out"
-        case _:
-            return "wait"

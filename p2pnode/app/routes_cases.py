@@ -16,7 +16,7 @@ from escrow.store_journal import ARBITER, Row
 from escrow.transcript import signed_twice
 from orderbook.currencies import exponent
 from p2pnode.app import fit
-from p2pnode.app.advice import advise_arbiter
+from p2pnode.app.advice_case import advise_arbiter
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
 from p2pnode.app.routes_trades import pick_trade, proofs_json

@@ -142,6 +142,7 @@ def facts(mtp: int, *, me: str = "b") -> Any:
         one=lambda who, kind: object() if kind.name == "ACK" else None,
         peer="s" if me == "b" else "b",
         asked=lambda asker: None,
+        doubted=None,
     )
 
 

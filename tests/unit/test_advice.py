@@ -41,7 +41,8 @@ from escrow.model import (
 from escrow.payloads import NotPaid, Statement
 from escrow.payout import payout_rates
 from escrow.shell_trades import trader_step
-from p2pnode.app.advice import advise, advise_arbiter
+from p2pnode.app.advice import advise
+from p2pnode.app.advice_case import advise_arbiter
 from p2pnode.base.errors import LocalFault
 from p2pnode.base.units import moment
 

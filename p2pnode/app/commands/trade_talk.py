@@ -38,7 +38,7 @@ def conversation(session: Session, said: Iterable[dict[str, Any]], empty: str) -
 def chat(session: Session, trade_id: str, text: str | None, whom: str | None) -> None:
     r"""Say TEXT to the other side, or show what was said.
 
-    At most 1,000 bytes, 40 messages to each. Encrypted on its way; the arbiter of a dispute
+    At most 1,000 bytes, 30 messages to each. Encrypted on its way; the arbiter of a dispute
     reads what the traders wrote to each other. An arbiter can be written to once he has
     acknowledged a dispute.
 
