@@ -19,6 +19,7 @@ from escrow.contract import KIND_BACKUP
 from escrow.messages import Kind
 from escrow.model import (
     Aborted,
+    AcceptVerdict,
     Agreed,
     AnswerAsk,
     AskSplit,
@@ -91,6 +92,10 @@ async def test_a_dispute_that_the_seller_wins(core: Any, kind: str) -> None:
         await r.quiet(arbiter, trade_id)
         await r.act(arbiter, trade_id, decide)
         await r.both(trade_id, Ruled)
+        for name in ("maker", "taker"):  # R2: PAID was said, so no node takes it by itself
+            await r.quiet(name, trade_id)
+        assert not r.mempool()
+        await r.act("maker", trade_id, AcceptVerdict(DEP_B))
         await r.closed(trade_id, "ruled")
         await r.settled(trade_id, Split(DEP_B, ESCROW - DEP_B - ARBITER_FEE, ARBITER_FEE))
 

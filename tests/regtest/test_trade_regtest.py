@@ -328,7 +328,8 @@ def test_a_dispute_is_ruled_when_the_chains_clock_allows_it(market: Market, tmp_
     net.cli(arbiter, *decide)
 
     market.reach(trade, "Ruled")
-    market.paid_out(trade)
+    net.cli("maker", "dispute", "accept", trade, "--yes")  # what he says of the money is his own
+    market.paid_out(trade, "maker")
     node.mine(6)
     found = market.reach(trade, "Closed", outcome="ruled")
     market.until(arbiter, "closed", case, lambda c: c["state"] == "ClosedCase")
