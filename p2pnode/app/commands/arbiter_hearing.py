@@ -110,7 +110,8 @@ def show_case(session: Session, c: dict[str, Any]) -> None:
         lines.append(entry("verdict", f"{shares}, you {btc(c['fee_sat'])} BTC"))
     else:
         lines += _dates(c)
-    lines += [entry("lacks", one) for one in c["lacking"]]
+    told = "time: " if "buyer_sat" not in c else ""  # _dates has said it in BTC
+    lines += [entry("lacks", one) for one in c["lacking"] if not told or not one.startswith(told)]
     if c["note"]:
         lines.append(entry("note", c["note"]))
     session.emit(c, *lines, entry("next", c["next"]))
