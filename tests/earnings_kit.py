@@ -171,7 +171,7 @@ def payout_of(made: Contract, funding: Funding, split: Split) -> Transaction:
     arbiter = TradeBench(KEYS["A"].arbiter_key(made.seed, made.bond_a))
     buyer = TradeBench(KEYS["B"].escrow_key(made.trade_id))
     first = arbiter.first_sign(made, point, split)
-    raw = buyer.complete(made, point, split, made.key_a, first)
+    raw, _ = buyer.complete(made, point, split, made.key_a, first)
     return parse_transaction("payout", raw)
 
 

@@ -234,7 +234,12 @@ async def test_no_node_completes_a_verdict_against_the_buyer_before_its_time() -
             assert (await send(r, arbiter, name, trade_id, K.VERDICT, raw))[0] == APPLIED
             await r.quiet(name, trade_id)
         assert not r.mempool()
+        with pytest.raises(LocalFault, match="before an arbiter may rule so"):
+            await r.act("maker", trade_id, AcceptVerdict())  # nor by a word given too early
         r.mine(10 + 6, step=DAY)  # 48 h, the period and the replies; the median lags by six
+        await r.quiet("maker", trade_id)
+        assert not r.mempool()  # the buyer has said PAID: whether that is so, its owner must say
+        await r.act("maker", trade_id, AcceptVerdict(contract.dep_b))
         await payout(r)
 
 
@@ -341,6 +346,9 @@ async def test_an_arbiter_rules_below_release_only_after_the_deadline() -> None:
         r.mine(12, step=span)
         await r.act(arbiter, trade_id, Decide(contract.dep_b, "no paper shows it"))
         await r.both(trade_id, Ruled)
+        with pytest.raises(LocalFault, match="is another by now"):
+            await r.act("maker", trade_id, AcceptVerdict(contract.dep_b + 1))
+        await r.act("maker", trade_id, AcceptVerdict(contract.dep_b))
         await r.closed(trade_id, "ruled")
 
 
