@@ -88,7 +88,7 @@ async def _conflict(chain: Chain, funding: Funding) -> Spend | None:
     for script in sorted({o.script for o in funding.prevouts}):
         if spend := _spender(await _sightings(chain, script), points, funding.tx.txid):
             found.append(spend)
-    return max(found, key=lambda s: s.height > 0, default=None)
+    return min(found, key=lambda s: s.height or 1 << 40, default=None)  # the deepest
 
 
 async def _sightings(chain: Chain, script: bytes) -> tuple[Sighting, ...]:
@@ -186,7 +186,9 @@ class Tender:
                 await self._bumps.hurry(row, parent)
             case CallArbiter(to, why):
                 log.info("trade %s: %s", trade_id.hex()[:16], why)
-                dispute = self._trades.facts(row).dispute("", to)  # words are for people to say
+                facts = self._trades.facts(row)
+                first = facts.contract.arbiter  # words are for people to say: theirs are repeated
+                dispute = facts.dispute(facts.last_words(first) if to != first else "", to)
                 self._trades.advance(trade_id, OpenDispute(dispute, to))
             case ShowPapers(to):
                 papers = self._trades.facts(row).statement("", to)
