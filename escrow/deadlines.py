@@ -11,11 +11,10 @@ from typing import Final
 
 from escrow.case import Case
 from escrow.confirm import verdict_due
-from escrow.contract import ACK_S
+from escrow.contract import ACCOUNT_S, ACK_S
 from escrow.facts import Facts
 from escrow.messages import Kind
-from escrow.model import Disputed, Funded, Hearing, Noticed, State
-from escrow.payloads import Dispute, Statement
+from escrow.model import ArbiterLost, ChainView, Disputed, Funded, Hearing, Noticed, State
 
 HOURS: Final = (48, 24, 6)  # before a deadline at which its user is reminded, widest first
 FAR: Final = 1 << 62  # sorts behind every date
@@ -27,6 +26,12 @@ class Deadline:
 
     name: str  # details, payment, reply, ruling
     at_mtp: int
+    second: bool = False  # it is the runner-up's
+
+    @property
+    def key(self) -> str:
+        """What it is remembered by: the runner-up's are reminded of anew."""
+        return f"{self.name}, runner-up" if self.second else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +51,35 @@ def of_trade(state: State, facts: Facts) -> tuple[Deadline, ...]:
     contract, found = facts.contract, []
     match state:
         case Funded() if not facts.one(facts.buyer, Kind.NOT_PAID):
-            if not facts.one(facts.buyer, Kind.ACK):
+            if not facts.one(facts.peer, Kind.ACCOUNT):
+                found.append(Deadline("details", view.funding_mtp + ACCOUNT_S))
+            elif not facts.one(facts.buyer, Kind.ACK):
                 found.append(Deadline("details", view.funding_mtp + ACK_S))
             found.append(Deadline("payment", contract.period_end(view.funding_mtp)))
         case Disputed(mtp) if mtp:
             if not has_replied(facts):
                 found.append(Deadline("reply", mtp + contract.reply_s))
             found.append(Deadline("ruling", verdict_due(contract, mtp, view)))
+        case ArbiterLost() if mtp := _second_called(facts, view):
+            if not facts.last_words(contract.runner_up):
+                found.append(Deadline("reply", mtp + contract.reply_s, second=True))
+            found.append(Deadline("ruling", verdict_due(contract, mtp, view), second=True))
         case _:
             pass
     return tuple(sorted(found, key=lambda d: d.at_mtp))
 
 
+def _second_called(facts: Facts, view: ChainView) -> int:
+    """Return when the runner-up took the case, by our chain at the tip that he names; else 0."""
+    notice = facts.one(facts.contract.runner_up, Kind.NOTICE) if facts.contract.n else None
+    if notice is None or notice.tip_height > view.tip:
+        return 0
+    return facts.eyes.mtp(max(notice.tip_height, view.funding_height or 0))
+
+
 def has_replied(facts: Facts) -> bool:
     """Tell whether our user has told an arbiter his side; papers that the node shows are none."""
-    said = facts.all(facts.me, Kind.STATEMENT)
-    words = any(Statement.from_wire(m.payload).statement for m in said)
-    called = facts.all(facts.me, Kind.DISPUTE)  # the node may have called by itself, without words
-    return words or any(Dispute.from_wire(m.payload).statement for m in called)
+    return any(facts.last_words(a) for a in facts.arbiters)
 
 
 def of_case(state: State, case: Case) -> tuple[Deadline, ...]:
@@ -93,6 +109,6 @@ def reminders(
     said = []
     for deadline in found:
         come = [h for h in HOURS if deadline.at_mtp - h * 3600 <= mtp < deadline.at_mtp]
-        if come and (deadline.name, come[-1]) not in given:
+        if come and (deadline.key, come[-1]) not in given:
             said.append(Reminder(deadline, come[-1], tuple(come[:-1])))
     return tuple(said)

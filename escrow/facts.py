@@ -304,6 +304,16 @@ class Facts:
         paid = self.one(self.me, Kind.PAID) is not None
         return paid or verdict.buyer_sat <= contract.dep_b
 
+    def last_words(self, arbiter: bytes) -> str:
+        """Return what our user told that arbiter last; papers that the node shows hold no words."""
+        for m in reversed(self.messages):
+            if m.sender == self.me and m.recipient == arbiter:
+                if m.kind is Kind.STATEMENT and (said := Statement.from_wire(m.payload).statement):
+                    return said
+                if m.kind is Kind.DISPUTE and (said := Dispute.from_wire(m.payload).statement):
+                    return said
+        return ""
+
     def dispute(self, words: str, arbiter: bytes) -> Dispute:
         """Return our call of an arbiter: each listed record in a PAGE or, else, beside them.
 

@@ -50,7 +50,7 @@ class Reminders:
             what, at = said.deadline.name, said.deadline.at_mtp
             with world.journal.database.transaction():
                 for hours in (*said.passed, said.hours):
-                    self._remarks.give(trade_id, what, hours)
+                    self._remarks.give(trade_id, said.deadline.key, hours)
                 world.announce.publish(
                     "reminder",
                     trade_id=trade_id.hex(),

@@ -7,7 +7,7 @@ that this state allows.
 from escrow.completion import in_time, may_complete
 from escrow.confirm import FINAL_DEPTH, verdict_due
 from escrow.contract import ACK_S
-from escrow.deadlines import has_replied
+from escrow.deadlines import has_replied, of_trade
 from escrow.duties import RESPEND_S
 from escrow.facts import Facts
 from escrow.messages import Kind
@@ -291,17 +291,16 @@ def _lost(facts: Facts, short: str) -> str:
 
 
 def _second(facts: Facts, short: str) -> str:
-    """Return what to do while the runner-up hears the case; he knows no words said to the first."""
-    to = facts.contract.runner_up
-    said = [m for m in facts.all(facts.me, Kind.STATEMENT) if m.recipient == to]
-    if said:
+    """Return what to do while the runner-up hears the case."""
+    dates = {d.name: f" by {moment(d.at_mtp)}" for d in of_trade(ArbiterLost(), facts)}
+    if facts.last_words(facts.contract.runner_up):  # to the first arbiter, repeated by the node
         return (
-            "do not pay; wait for the runner-up's verdict; to show him a file: "
-            f"p2pnode dispute evidence {short} FILE"
+            f"do not pay; wait for the runner-up's verdict{dates.get('ruling', '')}; to show him a "
+            f"file: p2pnode dispute evidence {short} FILE"
         )
     return (
-        "do not pay; the runner-up judges now, and has read nothing that you told the arbiter: "
-        f"p2pnode dispute answer {short} --statement …"
+        "do not pay; the runner-up judges now and has read nothing of yours; tell him your "
+        f"side{dates.get('reply', '')}: p2pnode dispute answer {short} --statement …"
     )
 
 

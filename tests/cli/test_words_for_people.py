@@ -114,13 +114,12 @@ def test_deadlines_are_dates_and_say_when_they_are_over() -> None:
         "pay_by_mtp": T0 + 6 * DAY,
         "ack_by_mtp": T0 + 2 * DAY,
         "ruling_below_release_from_mtp": T0 + 10 * DAY,
-        "peer_account": "cash",
     }
     shown = "\n".join(deadlines(funded))
     assert "payment   by 2026-08-31 19:12 UTC\n" in shown
     assert "not before 2026-09-04 19:12 UTC" in shown
     assert "details" not in shown
-    del funded["peer_account"]
+    funded["due"] = [{"what": "details", "by_mtp": T0 + 2 * DAY}]
     assert "details   exchanged by 2026-08-27" in "\n".join(deadlines(funded))
     assert "19:12 UTC: over" in "\n".join(deadlines(funded | {"mtp": T0 + 6 * DAY}))
     assert deadlines(funded | {"state": "Closed"}) == []

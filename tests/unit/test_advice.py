@@ -18,9 +18,11 @@ import cli
 from escrow import docket, hearing
 from escrow.case import Case
 from escrow.confirm import verdict_due
-from escrow.deadlines import FAR, of_case, of_trade, ruling_due
+from escrow.contract import ACCOUNT_S, ACK_S
+from escrow.deadlines import FAR, HOURS, of_case, of_trade, reminders, ruling_due
 from escrow.duties import duties
 from escrow.facts import Facts
+from escrow.messages import Kind
 from escrow.model import (
     AcceptVerdict,
     AnswerAsk,
@@ -38,7 +40,7 @@ from escrow.model import (
     State,
     WithdrawAsk,
 )
-from escrow.payloads import NotPaid, Statement
+from escrow.payloads import Notice, NotPaid, Statement
 from escrow.payout import payout_rates
 from escrow.shell_trades import trader_step
 from p2pnode.app.advice import advise
@@ -196,6 +198,55 @@ def test_after_not_paid_both_wait_for_the_refund_that_the_nodes_make(state: Stat
         assert bool(words) == isinstance(state, Funded)
         (sign,) = duties(state, play.facts(play.buyer, DEEP), NOW)[:1]
         assert isinstance(sign, SignSettle)  # what both are told to wait for
+
+
+def second_hears(*, words: str) -> Facts:
+    """The buyer told the first arbiter this, who is lost; the runner-up has taken the case."""
+    play = Play().acknowledge()
+    play.call_arbiter(play.seller)
+    if words:
+        statement = replace(play.statement(), statement=words)
+        play.say(play.buyer, statement, play.arbiter.node_id)
+        play.say(play.buyer, replace(statement, statement=""), play.arbiter.node_id)  # papers
+    known = play.facts(play.buyer, DEEP)
+    told = known.last_words(play.arbiter.node_id)
+    assert told == words
+    second = play.runner_up
+    called = play.say(play.buyer, known.dispute(told, second.node_id), second.node_id)
+    play.say(
+        second,
+        Notice(dispute_id=called.id, opener=play.buyer.node_id, statement=""),
+        play.buyer.node_id,
+    )
+    return play.facts(play.buyer, DEEP)
+
+
+def test_the_runner_ups_dates_are_told_like_the_arbiters() -> None:
+    silent, spoken = second_hears(words=""), second_hears(words="I have paid")
+    contract = silent.contract
+    (notice,) = silent.all(contract.runner_up, Kind.NOTICE)
+    at = silent.eyes.mtp(max(notice.tip_height, DEEP.funding_height or 0))
+    ruling = verdict_due(contract, at, DEEP)
+    dates = [(d.name, d.at_mtp) for d in of_trade(ArbiterLost(), silent)]
+    assert dates == [("reply", at + contract.reply_s), ("ruling", ruling)]
+    assert f"tell him your side by {moment(at + contract.reply_s)}" in advise(ArbiterLost(), silent)
+    assert [d.name for d in of_trade(ArbiterLost(), spoken)] == ["ruling"]
+    assert f"runner-up's verdict by {moment(ruling)}" in advise(ArbiterLost(), spoken)
+    (due,) = of_trade(ArbiterLost(), spoken)
+    given = {("ruling", hours) for hours in HOURS}  # the first arbiter's
+    assert reminders([due], due.at_mtp - 1, given)
+    ahead = replace(DEEP, tip=notice.tip_height - 1)
+    assert of_trade(ArbiterLost(), replace(silent, view=ahead)) == ()
+
+
+def test_details_are_due_a_day_after_the_funding_and_their_acknowledgement_two() -> None:
+    play = Play().fund()
+    before = play.facts(play.buyer, DEEP)
+    assert before.one(play.seller.node_id, Kind.ACCOUNT) is None
+    (details, _) = of_trade(Funded(), before)
+    assert (details.name, details.at_mtp) == ("details", MTP + ACCOUNT_S)
+    (ack, _) = of_trade(Funded(), Play().tell_accounts().facts(play.buyer, DEEP))
+    assert (ack.name, ack.at_mtp) == ("details", MTP + ACK_S)
 
 
 # ------------------------------------------------------------------ the docket

@@ -107,18 +107,18 @@ def proofs(answer: dict[str, Any]) -> list[str]:
 def deadlines(answer: dict[str, Any]) -> list[str]:
     """Write what falls due in a funded trade; the chain's clock decides, not ours."""
     state, now = answer["state"], answer.get("mtp", 0)
-    if "pay_by_mtp" not in answer or state not in {"Funded", "Paid", "Disputed"}:
+    if "pay_by_mtp" not in answer or state not in {"Funded", "Paid", "Disputed", "ArbiterLost"}:
         return []
 
     def until(seconds: int) -> str:
         return f"by {moment(seconds)}" + (": over" if now >= seconds else "")
 
     lines = [entry("chain", f"{moment(now)} by its clock; the dates below go by it")]
-    if state == "Funded" and "peer_account" not in answer:
-        lines.append(entry("details", f"exchanged {until(answer['ack_by_mtp'])}"))
     if state == "Funded":
         lines.append(entry("payment", until(answer["pay_by_mtp"])))
     for due in answer.get("due", ()):
+        if due["what"] == "details":
+            lines.append(entry("details", f"exchanged {until(due['by_mtp'])}"))
         if due["what"] in {"reply", "ruling"}:
             lines.append(entry(due["what"], until(due["by_mtp"])))
     since = answer["ruling_below_release_from_mtp"]
