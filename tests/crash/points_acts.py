@@ -203,15 +203,24 @@ async def answered(world: World, role: str) -> None:
     await world.eventually(lambda: world.at(role) == "Hearing")
 
 
-async def decided(world: World, role: str, buyer_sat: int) -> None:
-    """The arbiter rules, and the payout is mined."""
+async def decided(world: World, role: str, buyer_sat: int, *, accepted: bool = False) -> None:
+    """The arbiter rules, the buyer takes less than he claims if he must, the payout is mined."""
     await world.say(
         role,
         lambda: model.Decide(buyer_sat, "so it is"),
         lambda: world.at(role) in ("RuledCase", "ClosedCase"),
     )
+    if accepted:
+        await world.eventually(lambda: world.at("buyer") == "Ruled")
+        await world.say("buyer", model.AcceptVerdict, lambda: completed(world))
     await world.paid_out()
     await world.eventually(lambda: world.at(role) == "ClosedCase")
+
+
+def completed(world: World) -> bool:
+    """Tell whether the buyer's node holds a payout, or has taken his word for it."""
+    state = world[world.base["buyer"]].state(world.trade_id)
+    return isinstance(state, model.Closed) or bool(state.raw or state.accepted)  # type: ignore[union-attr]
 
 
 async def ruled(world: World) -> None:
@@ -233,7 +242,7 @@ async def ruled_by_the_second(world: World) -> None:
     contract = world.contract()
     await world.eventually(lambda: world.at("runner_up") == "Noticed")
     await answered(world, "runner_up")
-    await decided(world, "runner_up", contract.escrow_sat // 2)
+    await decided(world, "runner_up", contract.escrow_sat // 2, accepted=True)
     arbiter_script = p2wpkh(contract.key_a2)
     fee = payout_fee(contract.rate, 533, contract.script_b, contract.script_s, arbiter_script)
     half = contract.escrow_sat // 2
