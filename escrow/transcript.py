@@ -186,7 +186,7 @@ def shown_rulings(messages: Iterable[Message], contract: Contract) -> tuple[Mess
             raw = Statement.from_wire(message.payload).rulings
         else:
             continue
-        for ruling in (Message.from_wire(r, message.network) for r in raw):
+        for ruling in (_paper(r, message.network) for r in raw):
             told = ruling.sender in arbiters and ruling.recipient == message.sender
             if not told or ruling.trade_id != contract.trade_id:
                 raise InvalidRecord("rulings", "hold one that is no arbiter's to this trader")
