@@ -115,7 +115,7 @@ async def test_a_runner_up_rules_when_the_timelock_is_over(core: Any) -> None:
         await noticed(r, trade_id)
         for name in ("maker", "taker"):
             await r.answer(name, trade_id, "My side.", second=True)
-        with pytest.raises(LocalFault, match="may still reply"):  # R6: he waits reply_s
+        with pytest.raises(LocalFault, match="the runner-up waits for all replies"):  # R6
             await r.act(second, trade_id, decide)
         r.wait_until(r.mtp() + facts.contract.reply_s)
         await r.until(second, trade_id, Hearing)
