@@ -6,16 +6,21 @@ trades, backwards, by mail. Nothing moves, nobody ends, and the trades end well.
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from thief_kit import K, forged, logged, paid, says, verdict
 from trade_campaign import difference
-from trade_kit import NET, Frame, resigned, rig
+from trade_kit import NET, Frame, Rig, resigned, rig
 from trade_mail import Away, mail, mail_rig
 
 from dht.mailbox import KIND
+from escrow import shell_opening
 from escrow.arbiters import ArbiterRecord
+from escrow.equivocation import found
 from escrow.model import (
+    Aborted,
     Decide,
     Disputed,
     Hearing,
@@ -28,6 +33,7 @@ from escrow.model import (
 from escrow.payloads import Enquiry, Notice
 from escrow.payout import release, verdict_split
 from escrow.shell_inbox import APPLIED, REFUSED
+from escrow.store_journal import TRADER
 from p2pnode.base.errors import InvalidRecord
 
 
@@ -196,3 +202,47 @@ async def test_a_registry_full_of_lies_draws_from_the_honest_ones() -> None:
         contract = r["maker"].facts(trade_id).contract
         honest = {r[f"arbiter{n}"].id for n in range(3)}
         assert {contract.arbiter, contract.runner_up} <= honest
+
+
+async def refused_takes(r: Rig, count: int, seconds: int) -> list[bytes]:
+    """The thief takes what nobody offers, again and again."""
+    greedy = replace(r.offer(), max_sat=2_000_000_000)
+    r.box.fund(r["taker"].wallet.script_for_payout(), 1_000_000_000)
+    r.mine()
+    takes = []
+    for _ in range(count):
+        takes.append(await r.take(greedy, 400_000_000))
+        await r.until("taker", takes[-1], Aborted)
+        r.pass_time(seconds)
+    return takes
+
+
+async def test_takes_refused_within_one_second_end_no_maker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whichever of them is forgotten first: nobody may be looking for it still."""
+    monkeypatch.setattr(shell_opening, "KEPT_REFUSED", 1)
+    async with rig() as r:
+        await refused_takes(r, 6, 0)
+        kept = r["maker"].journal.rows(TRADER)
+        assert len(kept) <= 2  # the fault fired
+        trade_id = await r.take()
+        await r.funded(trade_id)
+
+
+async def test_a_refused_take_sent_again_makes_its_maker_sign_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was refused is forgotten in time; a second REFUSE of number 0 would be a proof."""
+    monkeypatch.setattr(shell_opening, "KEPT_REFUSED", 1)
+    async with rig() as r:
+        first, *_ = await refused_takes(r, 4, 1)
+        refused = r["taker"].heard(first, K.REFUSE)
+        take = r["taker"].said(first, K.TAKE)
+        assert refused
+        assert take
+        r.mine(2)
+        await r.synced()
+        await r.inject("taker", "maker", take.wire())
+        again = [m for m in r["maker"].journal.messages(first) if m.sender == r["maker"].id]
+        assert not found((refused, *again))
