@@ -206,7 +206,7 @@ def verdict_rows() -> Iterator[Row]:
         verdict(lambda c: verdict_split(c, release(c).buyer_sat - 1)),
         "signature",
     )
-    yield row("by the runner-up", as_runner_up, "VERDICT before any NOTICE")
+    yield Row(K.VERDICT, "by the runner-up", as_runner_up, "before the timelock's end", later=True)
     yield from pair_rows(K.VERDICT, 3)
     yield row("by an arbiter not drawn", as_other_arbiter, "VERDICT is not for")
     yield row("by the other trader", as_peer, "VERDICT is not for")

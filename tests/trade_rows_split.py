@@ -63,9 +63,10 @@ def naming(at: Kind, field: str, *wrong: tuple[str, Any]) -> Iterator[Row]:
 
 
 def mouths(at: Kind) -> Iterator[Row]:
+    early = at is K.CHAT  # the one kind here that an arbiter may say, at his time
     for second, name in ((False, "arbiter"), (True, "runner-up")):
-        words = f"{at.name} (is not for|before any NOTICE)"
-        yield Row(at, f"by the {name}", by_arbiter(second), words)
+        words = f"{at.name} (is not for|before any NOTICE|of the runner-up before)"
+        yield Row(at, f"by the {name}", by_arbiter(second), words, later=early and second)
 
 
 def ask_rows() -> Iterator[Row]:

@@ -14,6 +14,7 @@ from trade_kit import Rig, rig
 from escrow.backend_signatures import REAL, Opinions
 from escrow.messages import Kind
 from escrow.model import (
+    AcceptVerdict,
     Broadcast,
     Decide,
     Disputed,
@@ -97,6 +98,14 @@ async def _verdict(r: Rig, differ: Callable[[], None]) -> bytes:
     return trade_id
 
 
+async def _accepted(r: Rig, differ: Callable[[], None]) -> bytes:
+    """Where the buyer has said PAID, the seller's node takes no verdict without its user's word."""
+    trade_id = await _verdict(r, differ)
+    await r.until("maker", trade_id, Ruled)
+    await r.act("maker", trade_id, AcceptVerdict())
+    return trade_id
+
+
 STEPS = [
     Step("B signs the funding", "buyer", ("address", "sighash", "consensus"), K.WITNESS, Funding, _funding),
     Step("S signs the funding", "seller", ("address", "sighash", "consensus"), K.WITNESS, Funding, _funding),
@@ -104,7 +113,7 @@ STEPS = [
     Step("B completes the release", "buyer", ("address", "sighash", "consensus"), None, Paid, _release),
     Step("A signs the verdict", "arbiter", ("address", "sighash"), K.VERDICT, RuledCase, _verdict),
     Step("B completes the verdict", "buyer", ("address", "sighash", "consensus"), None, Ruled, _verdict),
-    Step("S completes the verdict", "seller", ("address", "sighash", "consensus"), None, Ruled, _verdict),
+    Step("S completes the verdict", "seller", ("address", "sighash", "consensus"), None, Ruled, _accepted),
 ]  # fmt: skip
 CASES = [pytest.param(s, o, id=f"{s.name}, {o}") for s in STEPS for o in s.opinions]
 NODES = {"buyer": "taker", "seller": "maker"}

@@ -116,7 +116,7 @@ class Matrix:
         if status == APPLIED or changed or not text:
             what = f"{kind.name} by {speaker} to {victim} before {frame.kind.name}"
             self.accepted.append(f"{what}: {status} {text} {changed}")
-            print(self.accepted[-1])  # noqa: T201 - the trade may hang because of it
+            print(self.accepted[-1])  # the trade may hang because of it
 
 
 async def templates(r: Rig) -> dict[Kind, bytes]:

@@ -60,7 +60,7 @@ class Adversary(RuleBasedStateMachine):
     told: ClassVar[Counter[str]] = Counter()
 
     @initialize(
-        name=st.sampled_from(STAGES),
+        name=st.sampled_from((*STAGES, "Asked", "Withdrawn", "Agreed")),
         maker_is_seller=st.integers(0, 1),
         liar=st.sampled_from(LIARS),
     )
