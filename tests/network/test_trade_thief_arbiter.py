@@ -10,6 +10,7 @@ import pytest
 from thief_kit import K, forged, funded, logged, paid, says, settle, verdict
 from trade_kit import Frame, Rig
 
+from escrow import contract as contracts
 from escrow.messages import FRESH_STEP, ZERO
 from escrow.model import (
     AcceptVerdict,
@@ -216,3 +217,42 @@ async def test_a_forward_carries_nothing_that_binds_or_pays_by_itself() -> None:
                 status, _ = await says(r, arbiter, victim, trade_id, Forward(messages=messages))
                 assert (status, r[victim].snapshot()) == (REFUSED, before), (victim, n)
         assert not r.mempool()
+
+
+@pytest.mark.parametrize("much", ["all to the buyer", "all to the seller", "a refund"])
+async def test_a_runner_up_alone_moves_nothing_after_the_timelock(
+    much: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """His time has come and nobody else judges: still he holds one key."""
+    monkeypatch.setattr(contracts, "DAY_BLOCKS", 1)  # n is 34 blocks here
+    async with paid() as (r, trade_id):
+        contract = r["maker"].facts(trade_id).contract
+        second = r.runner_up(trade_id)
+        await r.stop(second)
+        r.mine(contract.n + 1)
+        await r.synced()
+        fee = contract.fee_a2
+        sat = {
+            "all to the buyer": contract.escrow_sat - fee,
+            "all to the seller": 0,
+            "a refund": contract.dep_b,
+        }[much]
+        wrong = verdict(r, trade_id, verdict_split(contract, sat, Branch.BACKUP), second=True)
+        other = verdict(
+            r, trade_id, verdict_split(contract, contract.dep_b + 1, Branch.BACKUP), second=True
+        )
+        for victim in ("maker", "taker"):
+            notice = Notice(
+                dispute_id=bytes(32), opener=r[victim].facts(trade_id).peer, statement="mine now"
+            )
+            assert (await says(r, second, victim, trade_id, notice))[0] == APPLIED
+            await r.until(victim, trade_id, Disputed, ArbiterLost)
+            await says(r, second, victim, trade_id, wrong)
+            await r.quiet(victim, trade_id)
+            inner = forged(r, second, victim, trade_id, K.VERDICT, other.wire())
+            forward = Forward(messages=(inner.wire(),))
+            assert (await says(r, second, victim, trade_id, forward))[0] == REFUSED
+            await r.quiet(victim, trade_id)
+            assert "payout" not in r[victim].signed
+        assert not r.mempool()
+        logged(r, "another verdict")
