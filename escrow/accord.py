@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from escrow.messages import Kind, Message
-from escrow.payloads import Ask, Cover, Ok, Withdraw
+from escrow.payloads import Ask, Ok, Withdraw
 
 
 class Standing(Enum):
@@ -129,12 +129,3 @@ def counts(
 def first_signer_is_buyer(buyer_sat: int, seller_sat: int) -> bool:
     """Tell who first-signs an agreed split: the smaller share, the buyer in a tie."""
     return buyer_sat <= seller_sat
-
-
-def covered_ids(messages: Iterable[Message], sender: bytes) -> frozenset[bytes]:
-    """Return the ids that this sender's COVER messages name."""
-    return frozenset(
-        Cover.from_wire(m.payload).covered_id
-        for m in messages
-        if m.sender == sender and m.kind is Kind.COVER
-    )

@@ -20,7 +20,6 @@ from p2pnode.base.units import COIN, MAX_FIAT_MINOR, MAX_SAT
 VERSION: Final = 1
 KIND_2OF3: Final = "wsh-2of3"
 KIND_BACKUP: Final = "wsh-2of3-backup"
-DEFAULT_KIND: Final = KIND_BACKUP
 KINDS_ALLOWED: Final = (KIND_2OF3, KIND_BACKUP)
 MAX_BYTES: Final = 2048
 FUND_WITHIN: Final = 150  # blocks after the anchor

@@ -5,16 +5,15 @@ trade's id would, so the courier delivers these messages like any others and `kn
 message that comes twice. What has ended is kept for its user to read, KEPT of them.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from escrow import bargain
 from escrow.messages import Message
 from escrow.model import State
-from escrow.store_journal import MAX_STATE, Journal, dump_state
+from escrow.store_journal import Journal, dump_state, load_state
 from escrow.terms import Terms
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord, StorageFault
 
 KEPT: Final = 200
 _SCRIPTS: Final = (
@@ -107,11 +106,11 @@ class BargainStore:
 
     def rows(self) -> list[Row]:
         """Return every negotiation kept, the newest first."""
-        return self._rows("ORDER BY began DESC, id")
+        return self._rows("ORDER BY began DESC, rowid DESC")
 
     def living(self) -> list[Row]:
         """Return those that go on, the oldest first."""
-        return self._rows("WHERE living = 1 ORDER BY began, id")
+        return self._rows("WHERE living = 1 ORDER BY began, rowid")
 
     def holding(self, message_id: bytes) -> Row | None:
         """Return the negotiation that a message belongs to, or None."""
@@ -139,7 +138,8 @@ class BargainStore:
     def prune(self) -> None:
         """Forget what ended, but for the newest KEPT, with its messages."""
         old = self.database.all(
-            "SELECT id FROM bargain WHERE living = 0 ORDER BY began DESC, id LIMIT -1 OFFSET ?",
+            "SELECT id FROM bargain WHERE living = 0"
+            " ORDER BY began DESC, rowid DESC LIMIT -1 OFFSET ?",
             KEPT,
         )
         for found in old:
@@ -161,23 +161,9 @@ class BargainStore:
                 amount_sat=r["amount_sat"],
                 account_id=r["account_id"],
                 escrow_kind=r["escrow_kind"],
-                state=_load(r["state"], r["version"], r["body"]),
+                state=load_state(r["state"], r["version"], r["body"], _STATES),
                 began=r["began"],
                 changed=r["changed"],
             )
             for r in self.database.all(f"SELECT * FROM bargain {where}", *args)  # noqa: S608
         ]
-
-
-def _load(name: str, version: int, body: bytes) -> State:
-    """Return the state that was saved. Raises StorageFault for an unknown or damaged one."""
-    kind = _STATES.get(name)
-    if kind is None or version != kind.version:
-        raise StorageFault(f"a negotiation is in state {name} version {version}, unknown here")
-    try:
-        values: tuple[Any, ...] = wire.unpack("state", body, limit=MAX_STATE)
-    except InvalidRecord as error:
-        raise StorageFault(f"a negotiation's state {name} is damaged: {error}") from None
-    if [type(v) for v in values] != [f.type for f in fields(kind)]:
-        raise StorageFault(f"a negotiation's state {name} is damaged: its fields differ")
-    return kind(*values)

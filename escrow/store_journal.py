@@ -6,7 +6,7 @@ the outbox that is delivered until the peer has applied it. A state is saved by 
 and canonical fields; never pickled.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Final
@@ -128,9 +128,11 @@ def dump_state(state: State) -> tuple[str, int, bytes]:
     return type(state).__name__, state.version, wire.pack(values)
 
 
-def load_state(name: str, version: int, body: bytes) -> State:
+def load_state(
+    name: str, version: int, body: bytes, known: Mapping[str, type[State]] = _STATES
+) -> State:
     """Return the state that was saved. Raises StorageFault for an unknown or damaged one."""
-    kind = _STATES.get(name)
+    kind = known.get(name)
     if kind is None or version != kind.version:
         raise StorageFault(f"the journal holds state {name} version {version}, unknown here")
     types = [f.type for f in fields(kind)]
@@ -217,7 +219,7 @@ class Journal(Outbox):
 
     def rows(self, role: str) -> list[Row]:
         """Return every trade in that role, newest first."""
-        return self._rows("WHERE role = ? ORDER BY began DESC, trade_id", role)
+        return self._rows("WHERE role = ? ORDER BY began DESC, rowid DESC", role)
 
     def count(self, *states: type[State]) -> int:
         """Return how many of one's trades are in these states, however many have ended."""

@@ -125,7 +125,7 @@ class Post:
 
     async def give(self, sender: Side, to: Side, raw: bytes) -> tuple[int, str]:
         """Deliver bytes on a connection of `sender`; returns the reply."""
-        return read_reply(await to.inbox.deliver(raw, sender.id))
+        return read_reply(await to.inbox.deliver(raw, sender.id))[:2]
 
     async def one(self, sender: Side) -> bool:
         """Deliver the first message that waits at one side, as the courier does."""

@@ -8,7 +8,6 @@ from escrow_tx_kit import BOND, BOND2, KEYS, NETWORKS, ROLES, contract, h
 
 from escrow.contract import (
     BACKUP_KEYS,
-    DEFAULT_KIND,
     KIND_2OF3,
     KIND_BACKUP,
     KINDS_ALLOWED,
@@ -56,7 +55,7 @@ def test_the_longest_fits_its_limit() -> None:
 
 
 def test_the_default_kind_has_a_backup_branch() -> None:
-    assert DEFAULT_KIND == KIND_BACKUP
+    assert max(KINDS_ALLOWED) == KIND_BACKUP  # what a taker gets who names none
     assert KINDS_ALLOWED == (KIND_2OF3, KIND_BACKUP)
 
 

@@ -8,7 +8,7 @@ import pytest
 from trade_facts import NET, NOW, Play
 from trade_tables import CASES, POSITIONS
 
-from escrow import model
+from escrow import bargain, model
 from escrow.model import State
 from escrow.payout import Split
 from escrow.store_journal import (
@@ -52,7 +52,9 @@ def test_the_samples_hold_every_state() -> None:
     assert {type(s) for s in SAMPLES} == set(STATES.values())
 
 
-@pytest.mark.parametrize("name", ["", "State", "Payable", "Asked", "taking", "Paid ", "Event", "Closed\0"])
+@pytest.mark.parametrize(
+    "name", ["", "State", "Payable", "Asked", "taking", "Paid ", "Event", "Closed\0"]
+)
 def test_an_unknown_name_is_a_fault(name: str) -> None:
     with pytest.raises(StorageFault, match="unknown here"):
         load_state(name, 1, wire.pack(()))
@@ -128,6 +130,21 @@ def test_every_state_survives_the_table(journal: Journal, state: State) -> None:
     row = journal.row(trade_id)
     assert row is not None
     assert (row.state, row.changed) == (state, NOW + 1)
+
+
+def test_trades_begun_in_one_second_are_listed_newest_first(journal: Journal) -> None:
+    begun = [bytes([n]) * 32 for n in (3, 9, 1, 7)]
+    for trade_id in begun:
+        with journal.database.transaction():
+            journal.begin(trade_id, TRADER, model.Drawing(NOW), b"", b"", NOW)
+    assert [row.trade_id for row in journal.rows(TRADER)] == begun[::-1]
+
+
+def test_a_state_is_known_by_its_own_table(journal: Journal) -> None:
+    name, version, body = dump_state(bargain.Proposed(1, 500))
+    assert load_state(name, version, body, {name: bargain.Proposed}) == bargain.Proposed(1, 500)
+    with pytest.raises(StorageFault, match="unknown here"):
+        load_state(name, version, body)
 
 
 def test_a_newer_nodes_state_is_a_fault_and_stays_as_it_was(journal: Journal) -> None:
