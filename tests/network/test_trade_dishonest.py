@@ -123,8 +123,12 @@ async def test_an_abort_that_crosses_our_own_signature_changes_nothing() -> None
         r.post.hook = hook
         trade_id = await r.take()
         await r.until("taker", trade_id, Funding)
+
+        async def signed() -> None:
+            assert r["taker"].said(trade_id, K.WITNESS)
+
+        await r.eventually(signed)
         await r.quiet("taker", trade_id)
-        assert r["taker"].said(trade_id, K.WITNESS)
         words = Abort(reason="too late").wire()
         message = r["maker"].next_message(trade_id, r["taker"].id, K.ABORT, words)
         assert (await r.inject("maker", "taker", message.wire()))[0] == APPLIED
@@ -346,6 +350,9 @@ async def test_an_arbiter_rules_below_release_only_after_the_deadline() -> None:
         r.mine(12, step=span)
         await r.act(arbiter, trade_id, Decide(contract.dep_b, "no paper shows it"))
         await r.both(trade_id, Ruled)
+        for name in ("maker", "taker"):
+            await r.quiet(name, trade_id)  # PAID was said: whether it came, only the seller knows
+        assert not r.mempool()
         with pytest.raises(LocalFault, match="is another by now"):
             await r.act("maker", trade_id, AcceptVerdict(contract.dep_b + 1))
         await r.act("maker", trade_id, AcceptVerdict(contract.dep_b))
