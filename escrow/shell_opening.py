@@ -46,6 +46,7 @@ from p2pnode.base.units import fiat_for
 FEE_MARGIN_WU: Final = 8 * 272 + 500  # weight that a side pays for at the most
 REFRESH_S: Final = 30
 KEPT_REFUSED: Final = 200  # TAKEs that we refused, to be read; older ones are forgotten
+FORGET_BLOCKS: Final = 6  # beyond the slack, for a reorg: who sends one again finds no signature
 MAX_OPENING: Final = 16  # trades that others begin here at a time
 
 
@@ -229,9 +230,9 @@ class Opening:
         if work < world.network.take_bits:
             raise InvalidRecord("work", f"has {work} zero bits of {world.network.take_bits}")
         terms, agreed = self._open_to(take, message.sender)
+        self._check_anchor(take)  # one that is too old may be forgotten: nothing is signed to it
         try:
             terms.check(take, agreed)
-            self._check_anchor(take)
             await self.refresh()
             anchor = self._anchor(take.anchor_h, take.amount_sat, world.me, message.sender)
             pool, why = self._lists(anchor)
@@ -309,4 +310,5 @@ class Opening:
         state = Aborted(f"we refused it: {why}")
         self._trades.begin(TRADER, state, [(message, False), (signed, True)])
         with self._world.journal.database.transaction():
-            self._world.journal.forget_refused(KEPT_REFUSED)
+            oldest = self._world.chain.tip().height - ANCHOR_DEPTH - ANCHOR_SLACK - FORGET_BLOCKS
+            self._world.journal.forget_refused(KEPT_REFUSED, oldest)

@@ -126,7 +126,8 @@ class Tender:
                 log.info("trade %s waits: %s", trade_id.hex()[:16], error)
             except NodeError as error:
                 self._stalled(trade_id, str(error))
-            if self._trades.is_over(self._trades.row(trade_id)):
+            row = self._world.journal.row(trade_id)
+            if row is None or self._trades.is_over(row):
                 self._trades.retire(trade_id)
                 return
             with trio.move_on_after(PATIENCE_S):

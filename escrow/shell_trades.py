@@ -323,7 +323,8 @@ class Trades:
         for message, mine in pairs:
             if mine:
                 self.on_outbox(message.recipient)
-        self.on_begin(trade_id)
+        if not isinstance(state, ENDED):
+            self.on_begin(trade_id)
         return trade_id
 
     def stall(self, trade_id: bytes, why: str) -> None:

@@ -15,6 +15,7 @@ from escrow import model
 from escrow.facts import Own
 from escrow.messages import Kind, Message
 from escrow.model import State
+from escrow.payloads import Take
 from escrow.payout import Split
 from escrow.store_broken import BrokenDraws
 from escrow.store_equivocation import Proofs
@@ -184,16 +185,25 @@ class Journal(Outbox):
             now,
         )
 
-    def forget_refused(self, keep: int) -> None:
-        """Forget the TAKEs that were refused at once, but the newest: anybody can send many."""
-        old = (
-            "SELECT trade_id FROM trade WHERE role = 'trader' AND own = x''"
-            " ORDER BY began DESC, trade_id LIMIT -1 OFFSET ?"
+    def forget_refused(self, keep: int, anchored_before: int) -> None:
+        """Forget TAKEs that were refused at once, but the newest: anybody can send many.
+
+        Only those whose anchor lies before that height: sent again, they are too old to be
+        answered by a signature, so nobody can have us sign two messages of one number.
+        """
+        rows = self.database.all(
+            "SELECT m.trade_id, m.raw FROM message AS m JOIN trade USING (trade_id)"
+            " WHERE role = ? AND own = x'' AND m.kind = ? ORDER BY number DESC LIMIT -1 OFFSET ?",
+            *(TRADER, int(Kind.TAKE), keep),
         )
-        ids = f"SELECT id FROM message WHERE trade_id IN ({old})"  # noqa: S608
-        self.database.run(f"DELETE FROM message_time WHERE id IN ({ids})", keep)  # noqa: S608
-        self.database.run(f"DELETE FROM message WHERE trade_id IN ({old})", keep)  # noqa: S608
-        self.database.run(f"DELETE FROM trade WHERE trade_id IN ({old})", keep)  # noqa: S608
+        for row in rows:
+            take = Take.from_wire(_parsed(row["raw"], self._network).payload)
+            if take.anchor_h < anchored_before:
+                trade_id = row["trade_id"]
+                ids = "SELECT id FROM message WHERE trade_id = ?"
+                self.database.run(f"DELETE FROM message_time WHERE id IN ({ids})", trade_id)  # noqa: S608
+                self.database.run("DELETE FROM message WHERE trade_id = ?", trade_id)
+                self.database.run("DELETE FROM trade WHERE trade_id = ?", trade_id)
 
     def save(self, trade_id: bytes, state: State, now: int) -> None:
         """Write a trade's new state."""

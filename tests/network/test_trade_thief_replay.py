@@ -224,6 +224,9 @@ async def test_takes_refused_within_one_second_end_no_maker(
     monkeypatch.setattr(shell_opening, "KEPT_REFUSED", 1)
     async with rig() as r:
         await refused_takes(r, 6, 0)
+        r.mine(20)  # until their anchors are too old to be answered again
+        await r.synced()
+        await refused_takes(r, 1, 0)
         kept = r["maker"].journal.rows(TRADER)
         assert len(kept) <= 2  # the fault fired
         trade_id = await r.take()
@@ -241,8 +244,10 @@ async def test_a_refused_take_sent_again_makes_its_maker_sign_nothing_twice(
         take = r["taker"].said(first, K.TAKE)
         assert refused
         assert take
-        r.mine(2)
+        r.mine(20)
         await r.synced()
+        await refused_takes(r, 1, 1)
+        assert r["maker"].journal.row(first) is None  # the fault fired
         await r.inject("taker", "maker", take.wire())
         again = [m for m in r["maker"].journal.messages(first) if m.sender == r["maker"].id]
         assert not found((refused, *again))
