@@ -1,8 +1,9 @@
-"""What a node keeps beside its trades for its own user: private remarks, reminders given.
+"""What a node keeps beside its trades for its own user: remarks, reminders given, words read.
 
 Neither is ever sent, and no machine reads it.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from p2pnode.base import wire
@@ -19,11 +20,16 @@ _SCRIPTS: Final = (
         PRIMARY KEY (trade_id, name, hours)
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE chat_read (
+        trade_id BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (trade_id, id)
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 
 
 class Remarks:
-    """The two tables; every write belongs inside the caller's `Database.transaction`."""
+    """The tables; every write belongs inside the caller's `Database.transaction`."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -56,3 +62,13 @@ class Remarks:
         self.database.run(
             "INSERT OR IGNORE INTO trade_reminder VALUES (?, ?, ?)", trade_id, name, hours
         )
+
+    def read(self, trade_id: bytes) -> frozenset[bytes]:
+        """Return the ids of others' chat messages that our user has been shown."""
+        rows = self.database.all("SELECT id FROM chat_read WHERE trade_id = ?", trade_id)
+        return frozenset(r["id"] for r in rows)
+
+    def mark_read(self, trade_id: bytes, ids: Iterable[bytes]) -> None:
+        """Keep that these were shown."""
+        for one in ids:
+            self.database.run("INSERT OR IGNORE INTO chat_read VALUES (?, ?)", trade_id, one)

@@ -13,7 +13,7 @@ from escrow.store_journal import ARBITER, Row
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
 from p2pnode.app.routes_cases import case_json
-from p2pnode.app.routes_talk import chat_json, data_json, file_json
+from p2pnode.app.routes_talk import data_json, file_json, read_chat
 from p2pnode.app.routes_trades import pick_trade
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, UsageFault
@@ -92,7 +92,7 @@ class _Hearing:
         side = call.text("to", "")
         only = {self._side(case, side)} if side else set(case.traders)
         said = (m for m in case.messages if m.kind is Kind.CHAT and only & {m.sender, m.recipient})
-        return chat_json(said, row, self._world.journal, case.me, names)
+        return read_chat(self._exchange, row, said, case.me, names)
 
     async def say(self, call: Call) -> dict[str, Any]:
         row, case = self._found(call)

@@ -13,7 +13,7 @@ from escrow.facts import Facts
 from escrow.messages import Kind, Message
 from escrow.model import AnswerAsk, AskSplit, SayChat, ShowEvidence, WithdrawAsk
 from escrow.payloads import MAX_EVIDENCE, MAX_NOTE, Chat
-from escrow.store_journal import TRADER, Journal, Row
+from escrow.store_journal import TRADER, Row
 from escrow.words import hearing_arbiter
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
@@ -61,7 +61,7 @@ class _Talking:
             for m in facts.messages
             if m.kind is Kind.CHAT and (not to or to in {m.sender, m.recipient})
         )
-        return chat_json(said, row, self._world.journal, facts.me, _names(facts))
+        return read_chat(self._exchange, row, said, facts.me, _names(facts))
 
     async def say(self, call: Call) -> dict[str, Any]:
         row, facts = self._found(call)
@@ -159,11 +159,20 @@ def _names(facts: Facts) -> dict[bytes, str]:
     return names
 
 
-def chat_json(
-    said: Iterable[Message], row: Row, journal: Journal, me: bytes, names: dict[bytes, str]
+def read_chat(
+    exchange: Exchange, row: Row, said: Iterable[Message], me: bytes, names: dict[bytes, str]
 ) -> list[dict[str, Any]]:
-    """Return a conversation, oldest first; `at` is this node's clock, null where unknown."""
-    times = journal.times(row.trade_id)
+    """Return a conversation, oldest first, and count it as read.
+
+    `at` is this node's clock, null where unknown; `delivered`: its listener's node has it.
+    """
+    journal, remarks = exchange.world.journal, exchange.remarks
+    found, times = tuple(said), journal.times(row.trade_id)
+    waits, read = journal.waiting(row.trade_id), remarks.read(row.trade_id)
+    new = {m.id for m in found if m.sender != me} - read
+    if new:
+        with remarks.database.transaction():
+            remarks.mark_read(row.trade_id, new)
     return [
         {
             "id": m.id.hex(),
@@ -171,9 +180,11 @@ def chat_json(
             "speaker": names[m.sender],
             "listener": names[m.recipient],
             "mine": m.sender == me,
+            "delivered": m.id not in waits,
+            "unread": m.id in new,
             "text": Chat.from_wire(m.payload).text,
         }
-        for m in said
+        for m in found
     ]
 
 

@@ -26,7 +26,7 @@ from escrow.model import (
     SayReceived,
     State,
 )
-from escrow.payloads import MAX_NOTE, Account, Ask, Recuse, Verdict
+from escrow.payloads import MAX_NOTE, Account, Ask, Recuse, Refuse, Verdict
 from escrow.script import escrow_address
 from escrow.store_journal import TRADER, Row
 from escrow.words import hearing_arbiter
@@ -64,18 +64,18 @@ def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route
 
 def pick_trade(exchange: Exchange, role: str, prefix: str) -> Row:
     """Return the one trade or case whose id begins so. Raises NotFound, InvalidRecord."""
-    return pick(exchange.world.journal.rows(role), prefix)
+    return pick(exchange.world.journal.rows(role), prefix, "trade" if role == TRADER else "case")
 
 
-def pick(rows: Iterable[Row], prefix: str) -> Row:
+def pick(rows: Iterable[Row], prefix: str, what: str = "trade") -> Row:
     """Return the one of these whose id begins so. Raises NotFound, InvalidRecord."""
     digits = prefix.strip().lower()
     if not 4 <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
         raise InvalidRecord("trade_id", "is not 4 to 64 hex digits")
     found = [r for r in rows if r.trade_id.hex().startswith(digits)]
     if len(found) != 1:
-        what = "fits several trades: give more digits" if found else "is no trade of this node"
-        raise NotFound(f"trade_id: {digits[:16]} {what}", field="trade_id")
+        why = f"fits several {what}s: give more digits" if found else f"is no {what} of this node"
+        raise NotFound(f"{digits[:16]} {why}", field="trade_id")
     return found[0]
 
 
@@ -201,6 +201,10 @@ def trade_json(exchange: Exchange, row: Row) -> dict[str, Any]:
     if facts.settled_contract:
         named |= {facts.contract.arbiter: "arbiter", facts.contract.runner_up: "runner-up"}
     plain["proofs"] = proofs_json(exchange, row, named)
+    read = exchange.remarks.read(row.trade_id)
+    plain["unread"] = sum(
+        m.kind is Kind.CHAT and m.recipient == facts.me and m.id not in read for m in facts.messages
+    )
     if facts.settled_contract:
         plain |= _contract_json(facts.contract, facts, row.state)
         plain["asks"] = asks_json(facts)
@@ -229,11 +233,18 @@ def asks_json(facts: Facts) -> list[dict[str, Any]]:
             "buyer_sat": a.buyer_sat,
             "seller_sat": a.seller_sat,
             "note": Ask.from_wire(a.ask.payload).note,
+            "declined": _declined(facts, other).get(a.ask.id),
             "standing": a.standing.value,
         }
         for side, asker, other in both
         for a in asks(facts.between, asker, other)
     ]
+
+
+def _declined(facts: Facts, who: bytes) -> dict[bytes, str]:
+    """Return what this trader said in declining, by the ASK that he declined."""
+    said = (Refuse.from_wire(m.payload) for m in facts.all(who, Kind.REFUSE))
+    return {r.refused_id: r.value for r in said}
 
 
 def _ruling(state: State, facts: Facts) -> tuple[bool, Verdict] | None:

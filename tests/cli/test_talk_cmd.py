@@ -70,6 +70,7 @@ def test_chat_shows_when_who_and_nothing_that_moves(
         "speaker": "seller",
         "listener": "buyer",
         "mine": False,
+        "delivered": True,
         "text": f"x{text}" + "y" * 200,
     }
     mine = said | {"mine": True, "text": "fine", "at": None, "speaker": "buyer"}
@@ -82,6 +83,9 @@ def test_chat_shows_when_who_and_nothing_that_moves(
     assert lines[-2:] == ["(time unknown)  you to the seller", "    fine"]
     assert max(map(len, lines)) <= 80
     assert all(line.startswith("    ") for line in lines[1:-2])
+    conversation(session(tmp_path), [mine | {"delivered": False, "at": T0}], "nothing")
+    (line, _) = capsys.readouterr().out.splitlines()
+    assert line == "2026-08-25 19:12 UTC  you to the seller, on its way, not delivered yet"
 
 
 def test_a_command_in_a_strangers_words_does_not_stand_alone() -> None:
@@ -201,9 +205,9 @@ def trade(**change: Any) -> dict[str, Any]:
         "remark": "my own words",
         "asks": [
             {"asker": "seller", "buyer_sat": 75_000, "seller_sat": 575_000, "note": "please"}
-            | {"standing": "open", "ask_id": "aa"},
+            | {"standing": "open", "ask_id": "aa", "declined": None},
             {"asker": "buyer", "buyer_sat": 1, "seller_sat": 2, "note": "old", "ask_id": "bb"}
-            | {"standing": "free"},
+            | {"standing": "free", "declined": None},
         ],
         "verdict": {"by": "aa", "buyer_sat": 1, "seller_sat": 2, "reason": "because"},
         "next": "wait",
@@ -217,6 +221,7 @@ def test_a_trade_shows_everything_a_stranger_wrote_and_obeys_none_of_it(
 ) -> None:
     shown = trade(peer_account=text, recused=text)
     shown["asks"][0]["note"] = text
+    shown["asks"][1]["declined"] = text
     shown["verdict"]["reason"] = text
     show_trade(session(tmp_path), shown)
     harmless(capsys.readouterr().out)
@@ -231,6 +236,14 @@ def test_a_trade_shows_open_proposals_and_the_own_note(
     assert "            please\n" in out
     assert "old" not in out
     assert "  your note my own words\n" in out
+    assert "unread" not in out
+    refused = trade(unread=2)
+    refused["asks"][1]["declined"] = "no way"
+    show_trade(session(tmp_path), refused)
+    out = capsys.readouterr().out
+    assert "  declined  you proposed: buyer 0.00000001, seller 0.00000002 BTC\n" in out
+    assert "            no way\n" in out
+    assert "  unread    2 messages: p2pnode trade chat 7f3a9100\n" in out
 
 
 def case(**change: Any) -> dict[str, Any]:

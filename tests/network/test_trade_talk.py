@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trio
 from click.testing import CliRunner, Result
-from trade_kit import Rig, rig
+from trade_kit import Frame, Rig, rig
 
 import cli
 from escrow.messages import Kind
@@ -153,8 +153,13 @@ async def test_two_traders_talk_and_agree_on_another_end(
         # chat: both see it, with time and speaker; fillers are written out
         said = await d.do(buyer, "trade", "chat", short, "Which reference\u200b? \u00fc")
         assert "you to the seller" in said
+        await d.shows(seller, "trade", "show", short, words="1 message: p2pnode trade chat")
+        await d.shows(seller, "trade", "list", words="unread: 1 message")
         heard = await d.shows(seller, "trade", "chat", short, words="the buyer to you")
         assert "Which reference\\u200b? \u00fc" in heard
+        assert "unread" not in await d.do(seller, "trade", "show", short)
+        (own,) = await d.ask(buyer, "trade", "chat", short)
+        assert own["delivered"]
         (one,) = await d.ask(seller, "trade", "chat", short)
         assert (one["speaker"], one["listener"], one["mine"]) == ("buyer", "seller", False)
         assert one["at"] == d.rig.clock.now()
@@ -178,8 +183,23 @@ async def test_two_traders_talk_and_agree_on_another_end(
             d.rig.poke()
             (found,) = await d.ask(seller, "trade", "show", short)
             assert [a["standing"] for a in found["asks"]] == ["free"]
+            assert [a["declined"] for a in found["asks"]] == ["I can pay"]
 
         await d.rig.eventually(free)
+        assert "I can pay" in await d.do(seller, "trade", "show", short)
+
+        # who is away has nothing delivered, and it is said
+        async def away(frame: Frame) -> list[bytes]:
+            return [] if frame.kind is Kind.CHAT else [frame.raw]
+
+        d.rig.post.hook = away
+        said = await d.do(buyer, "trade", "chat", short, "are you there?")
+        assert "you to the seller, on its way, not delivered yet" in said
+        assert [one["delivered"] for one in await d.ask(buyer, "trade", "chat", short)] == [
+            True,
+            False,
+        ]
+        d.rig.post.hook = None
 
         # another one, agreed: paid out as agreed, and watched to the end by a process
         watching = await process("trade", "watch", short, "--data-dir", str(tmp_path / buyer))

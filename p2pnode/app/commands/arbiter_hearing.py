@@ -221,7 +221,8 @@ def chat(session: Session, case: str, text: str | None, side: str | None) -> Non
     if side is None:
         raise click.UsageError("say to whom: --to buyer or --to seller.")
     session.client.post(where, text=checked("text", text), to=side)
-    conversation(session, session.client.get(query)[-1:], "")
+    said = session.client.get(query)
+    conversation(session, [s for s in said[:-1] if s["unread"]] + said[-1:], "")
 
 
 @click.command()

@@ -13,7 +13,7 @@ from p2pnode.app.commands.trade_accord import agree, ask, decline
 from p2pnode.app.commands.trade_export import export
 from p2pnode.app.commands.trade_take import take
 from p2pnode.app.commands.trade_talk import chat, note
-from p2pnode.app.commands.trade_view import btc, fiat, path, show_trade
+from p2pnode.app.commands.trade_view import btc, fiat, path, show_trade, unread
 from p2pnode.app.commands.trade_watch import watch
 
 _HEAD: Final = f"{'ID':<10} {'STATE':<12} {'ROLE':<7} {'BTC':>12} {'FIAT':>16}"
@@ -49,7 +49,10 @@ def _row(answer: dict[str, Any]) -> str:
     row = f"{answer['trade_id'][:8]:<10} {answer['state']:<12}"
     if "amount_sat" in answer:
         row += f" {answer['role']:<7} {btc(answer['amount_sat']):>12} {fiat(answer):>16}"
-    return row.rstrip() + "\n" + hanging(f"{'':<10} next: ", answer["next"])
+    lines = [row.rstrip(), hanging(f"{'':<10} next: ", answer["next"])]
+    if answer.get("unread"):
+        lines.append(hanging(f"{'':<10} unread: ", unread(answer)))
+    return "\n".join(lines)
 
 
 @trade.command()

@@ -20,6 +20,7 @@ def conversation(session: Session, said: Iterable[dict[str, Any]], empty: str) -
         when = moment(one["at"]) if one["at"] else "(time unknown)"
         speaker = "you" if one["mine"] else f"the {one['speaker']}"
         listener = f"to the {one['listener']}" if one["mine"] else "to you"
+        listener += "" if one["delivered"] else ", on its way, not delivered yet"
         session.emit(one, f"{when}  {speaker} {listener}", quoted("    ", one["text"]))
     if not found:
         session.remark(empty)
@@ -54,7 +55,7 @@ def chat(session: Session, trade_id: str, text: str | None, whom: str | None) ->
         return
     session.client.post(where, text=checked("text", text), to=whom or "peer")
     said = session.client.get(f"{where}?to={whom or 'peer'}")
-    conversation(session, said[-1:], "")
+    conversation(session, [s for s in said[:-1] if s["unread"]] + said[-1:], "")
 
 
 def checked(field: str, text: str) -> str:

@@ -49,11 +49,20 @@ def show_trade(session: Session, answer: dict[str, Any]) -> None:
     lines += proofs(answer)
     if answer.get("recused"):
         lines.append(entry("recused", f"the arbiter will not judge this: {answer['recused']}"))
+    if answer.get("unread"):
+        lines.append(entry("unread", unread(answer)))
     if answer.get("remark"):
         lines.append(entry("your note", answer["remark"]))
     if answer["note"]:
         lines.append(entry("note", answer["note"]))
     session.emit(answer, *lines, entry("next", answer["next"]))
+
+
+def unread(answer: dict[str, Any]) -> str:
+    """Say how many words of others nobody has read yet, and how they are read."""
+    count = answer["unread"]
+    words = f"{count} message{'' if count == 1 else 's'}"
+    return f"{words}: p2pnode trade chat {answer['trade_id'][:8]}"
 
 
 def _escrow(answer: dict[str, Any]) -> list[str]:
@@ -85,13 +94,13 @@ def proposals(answer: dict[str, Any]) -> list[str]:
     """Write the proposals of another split that are open, withdrawn in flight or agreed."""
     lines = []
     for a in answer.get("asks", ()):
-        if a["standing"] == "free":
+        if a["standing"] == "free" and not a["declined"]:
             continue
         whose = "you" if a["asker"] == answer["role"] else f"the {a['asker']}"
         shares = f"buyer {btc(a['buyer_sat'])}, seller {btc(a['seller_sat'])} BTC"
-        lines.append(entry(a["standing"], f"{whose} proposed: {shares}"))
-        if a["note"]:
-            lines.append(entry("", a["note"]))
+        standing = a["standing"] if a["declined"] is None else "declined"
+        lines.append(entry(standing, f"{whose} proposed: {shares}"))
+        lines += [entry("", note) for note in (a["note"], a["declined"]) if note]
     return lines
 
 

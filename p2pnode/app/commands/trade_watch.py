@@ -98,8 +98,12 @@ def _told(client: Client, event: dict[str, Any], answer: dict[str, Any]) -> list
         return [hanging(f"{head}reminder: ", f"{until}, within {event['hours']} h")]
     if event.get("received") == "CHAT":
         said = [s for s in client.get(path(answer["trade_id"], "/chat")) if not s["mine"]]
-        return [quoted(f"{head}the {s['speaker']} says: ", s["text"]) for s in said[-1:]]
+        new = [s for s in said[:-1] if s["unread"]] + said[-1:]
+        return [quoted(f"{head}the {s['speaker']} says: ", s["text"]) for s in new]
     if event.get("received") == "ASK":
         theirs = [a for a in answer.get("asks", ()) if a["asker"] != answer["role"]]
         return [quoted(f"{head}proposal: ", a["note"]) for a in theirs[-1:] if a["note"]]
+    if event.get("received") == "REFUSE":
+        ours = [a for a in answer.get("asks", ()) if a["asker"] == answer["role"] and a["declined"]]
+        return [quoted(f"{head}declined: ", a["declined"]) for a in ours[-1:]]
     return []
