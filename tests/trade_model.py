@@ -25,7 +25,7 @@ from escrow.hearing import open_case
 from escrow.messages import FRESH_STEP, ZERO, Kind, Message
 from escrow.model import ChainView, Event, State
 from escrow.opening import EARLY_STATES
-from escrow.payloads import Cover, Inputs, Ok, Withdraw, decode
+from escrow.payloads import Inputs, Ok, Withdraw, decode
 from escrow.payout import Branch, Split, build_payout, payout_rates, release
 from escrow.script import p2wpkh
 from escrow.shell_cases import check_signatures
@@ -205,7 +205,8 @@ class Trader(Node):
             known = {"messages": messages, "records": records, "doubted": self.doubted}
             self._facts = replace(facts, **known)
             self._key = key
-        return self._facts.having(*received) if received else self._facts
+        found: Facts = self._facts
+        return found.having(*received) if received else found
 
     @property
     def is_buyer(self) -> bool:
@@ -260,6 +261,7 @@ class Trader(Node):
         self.commit(state, received, sends, _first_signs(self.state, state, event, facts))
 
     def _share(self, facts: Facts) -> int:
+        assert self.state is not None
         _, verdict = facts.ruling(of_runner_up=_of_runner_up(self.state))
         return verdict.buyer_sat if self.is_buyer else verdict.seller_sat
 
@@ -274,8 +276,8 @@ class Trader(Node):
                 self._may_pay(facts)
             if send.payload.kind is K.OK:
                 assert self._free(facts), "R3: OK while an ASK of his own binds him"
-        completes = isinstance(state, model.Ruled) and state.raw and state != self.state
-        if completes and not state.accepted:
+        fresh = state != self.state
+        if fresh and isinstance(state, model.Ruled) and state.raw and not state.accepted:
             self._may_complete(state, facts)
 
     def _free(self, facts: Facts) -> bool:
@@ -315,16 +317,17 @@ class Trader(Node):
         assert view.mtp < end, "PAID after the period's end"
 
     def _may_complete(self, ruled: model.Ruled, facts: Facts) -> None:
-        """R2: no more by the node alone than its user's own facts."""
+        """R2: by the node alone exactly its user's own end, less the arbiter's fee."""
         contract, agreed = facts.contract, facts.agreed
         own = ruled.buyer_sat if self.is_buyer else ruled.seller_sat
         if agreed:
-            most = agreed.buyer_sat if self.is_buyer else agreed.seller_sat
+            due = agreed.buyer_sat if self.is_buyer else agreed.seller_sat
         elif self.is_buyer:
-            most = contract.dep_b + (contract.amount_sat if self.has_paid else 0)
+            due = contract.dep_b + (contract.amount_sat if self.has_paid else 0)
         else:
-            most = contract.dep_s if self.has_money else contract.escrow_sat
-        assert own <= most, "R2: a node completes more than its user's facts"
+            due = contract.dep_s + (0 if self.has_money else contract.amount_sat)
+        assert own <= due, "R2: a node completes more than its user's facts"
+        assert own >= due - ruled.arbiter_sat, "R2: a node completes less than its user's facts"
 
     # -- the shell
 
@@ -387,6 +390,7 @@ class Trader(Node):
         self.first_signed.add((split, Branch.MAIN))
 
     def _complete(self, facts: Facts) -> None:
+        assert self.state is not None
         backup, verdict = facts.ruling(of_runner_up=_of_runner_up(self.state))
         split = Split(verdict.buyer_sat, verdict.seller_sat, verdict.arbiter_sat)
         low, raised = (
@@ -394,6 +398,12 @@ class Trader(Node):
             for rate in payout_rates(facts.contract)
         )
         self.do(model.VerdictCompleted(low, raised))
+
+
+def _covered(ok: Message, papers: Sequence[Message]) -> bool:
+    """Tell whether any message of the asker has seen that OK, or what its sender said later."""
+    seqs = {m.id: m.seq for m in papers if m.sender == ok.sender}
+    return any(m.sender != ok.sender and seqs.get(m.seen, -1) >= ok.seq for m in papers)
 
 
 @dataclass
@@ -483,8 +493,7 @@ class Arbiter(Node):
             assert view.tip <= unlocked - 432, "R5: the arbiter rules after his time"
         shown = {m.kind for m in case.papers}
         bound = {K.NOT_PAID, K.RECEIVED, K.SETTLE}
-        agreed = {Cover.from_wire(m.payload).covered_id for m in case.papers if m.kind is K.COVER}
-        agreed &= {m.id for m in case.papers if m.kind is K.OK}
+        agreed = [ok for ok in case.papers if ok.kind is K.OK and _covered(ok, case.papers)]
         earlier = any(m.kind is K.VERDICT for m in case.shown)
         below = state.buyer_sat < release(contract).buyer_sat
         if below and not shown & bound and not agreed and not earlier:

@@ -15,9 +15,13 @@ OVER = 2**63
 SEVENS = b"\7" * 32
 
 
-def by_peer(kind: Kind, payload: Any) -> Forge:
-    """The other trader's next message to the same victim does not exist: he says it as thief."""
-    return lambda s: s.saying(payload(s) if callable(payload) else payload, kind)
+def instead(kind: Kind, payload: list[Any]) -> Forge:
+    """Another kind than the honest one, by the same sender."""
+
+    def forge(s: Scene) -> bytes:
+        return s.saying(payload, kind)
+
+    return forge
 
 
 def by_arbiter(second: bool) -> Forge:
@@ -51,12 +55,18 @@ def theirs(kind: Kind) -> Any:
     return found
 
 
+def _first(ref: Any) -> Forge:
+    def forge(s: Scene) -> bytes:
+        return s.set(0, to=ref(s) if callable(ref) else ref)
+
+    return forge
+
+
 def naming(at: Kind, field: str, *wrong: tuple[str, Any]) -> Iterator[Row]:
     """A message that names another: each wrong one."""
     some = (("nothing", SEVENS), ("zeros", ZERO), ("the TAKE", lambda s: s.trade_id), *wrong)
     for name, ref in some:
-        forge: Forge = lambda s, r=ref: s.set(0, to=r(s) if callable(r) else r)  # noqa: E731
-        yield Row(at, f"of {name}", forge, field)
+        yield Row(at, f"of {name}", _first(ref), field)
     yield Row(at, "id short", lambda s: s.set(0, to=SEVENS[1:]), field)
     yield Row(at, "id long", lambda s: s.set(0, to=SEVENS + b"\7"), field)
     yield Row(at, "id a number", lambda s: s.set(0, to=1), field)
@@ -151,4 +161,4 @@ def chat_rows() -> Iterator[Row]:
         (K.FORWARD, [[b"x"]]),
     )
     for kind, payload in aside:
-        yield Row(K.CHAT, f"{kind.name} by a trader", by_peer(kind, payload), f"{kind.name} is not")
+        yield Row(K.CHAT, f"{kind.name} by a trader", instead(kind, payload), f"{kind.name} is not")

@@ -312,7 +312,9 @@ class World:
             self._rescue(trader, state)
         elif isinstance(state, model.Ruled) and not state.raw:
             self.ask(trader, lambda: model.AcceptVerdict())
-        elif (isinstance(state, (model.Funded, model.Paid)) and not patient) or isinstance(state, (model.Releasing, model.Agreed)):
+        elif (isinstance(state, (model.Funded, model.Paid)) and not patient) or isinstance(
+            state, (model.Releasing, model.Agreed)
+        ):
             self.call(trader)
         for second in (False, True):
             to = self.judges[second].me
@@ -336,7 +338,7 @@ class World:
 
     def truth(self, judge: Arbiter) -> int:
         """What an arbiter who knows what happened gives the buyer."""
-        contract = self.contract
+        contract = judge.case().contract
         fee = contract.fee_a2 if judge.second else contract.fee_a
         if self.buyer.has_paid:
             return release(contract).buyer_sat

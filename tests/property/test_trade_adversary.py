@@ -244,7 +244,7 @@ class Adversary(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         self._say(self._node(number), model.Cancel("no more"))
 
-    @precondition(lambda self: _hearing(self.world))
+    @precondition(lambda self: bool(_hearing(self.world)))
     @rule(tenth=st.integers(0, 10), exact=st.sampled_from(["", "release", "due", "refund"]))
     def decide(self, tenth: int, exact: str) -> None:
         """An arbiter rules as he likes where both are honest; where one lies, by the truth."""

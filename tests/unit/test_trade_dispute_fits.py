@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from trade_facts import EYES, NET, Play, h, identity, record, schnorr, secret
+from trade_facts import EYES, NET, Play, h, identity
 
 from escrow import opening
 from escrow.arbiters import ArbiterRecord
