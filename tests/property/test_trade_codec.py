@@ -17,7 +17,6 @@ from escrow.contract import Contract
 from escrow.drawfile import draw_from_json, draw_to_json
 from escrow.messages import Kind, Message
 from escrow.payloads import PAYLOADS
-from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 
 Decoder = Callable[[bytes], Any]
