@@ -203,10 +203,11 @@ class Bonds:
         lock_time = -(-wanted // ROUND_S) * ROUND_S
         least = mtp + network.bond_lock_s + network.bond_age * BLOCK_S
         if lock_time < least:
+            hours = network.bond_lock_s // 3600
             raise LocalFault(
                 f"a bond locked until {moment(lock_time)} could never be drawn: it must be "
-                f"{network.bond_age} blocks old and stay locked for {network.bond_lock_s // 3600} "
-                f"hours more; lock it beyond {moment(least)}",
+                f"{network.bond_age} blocks old and stay locked for {hours} "
+                f"hour{'' if hours == 1 else 's'} more; lock it beyond {moment(least)}",
                 field="lock",
             )
         if lock_time > mtp + LONGEST_S:

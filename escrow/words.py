@@ -109,7 +109,8 @@ def paid_out(state: _Payable, raw: bytes, raised: bytes, facts: Facts) -> _Payab
 
 
 def _not_now(state: State) -> LocalFault:
-    return LocalFault(f"a trade that is {type(state).__name__} does not allow this")
+    now = type(state).__name__
+    return LocalFault(f"a trade that is {now} does not allow this: `trade show` says what is next")
 
 
 def _only(who: bytes, facts: Facts, what: str) -> None:

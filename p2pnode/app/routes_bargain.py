@@ -4,7 +4,7 @@ A quote changes nothing. A proposal's `fiat_minor` is the sum that was named las
 what it makes of a BTC, rounded; `offer_price` is the offer's own.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from escrow import bargain
 from escrow.bargain import Countered, Declined, Proposed, SayAgree, SayCounter, SayRefuse, Taken
@@ -25,6 +25,8 @@ from p2pnode.app.routes import Call, Route
 from p2pnode.app.routes_trades import trade_json
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.units import COIN, PRICE_SCALE, decimal, moment
+
+_FIELDS: Final = {"fiat_minor": "the sum", "offer_hash": "the offer", "amount_sat": "the amount"}
 
 
 def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route]:
@@ -225,8 +227,16 @@ def advise(row: Row) -> str:
         case Taken(trade_id=trade_id):
             return f"it became a trade: p2pnode trade show {trade_id.hex()[:8]}"
         case Declined(mine, reason):
-            return f"nothing: {'you' if mine else 'the other side'} refused ({reason})"
+            return f"nothing: {'you' if mine else 'the other side'} refused ({_spoken(reason)})"
     return "nothing: the ten minutes are over"
+
+
+def _spoken(reason: str) -> str:
+    """Return a refusal's reason with its field in words, or without it where a person spoke."""
+    field, _, words = reason.partition(": ")
+    if field not in _FIELDS or not words:
+        return reason
+    return f"{_FIELDS[field]} {words}" if words.startswith("is ") else words
 
 
 def quote_json(found: Quote, terms: Terms) -> dict[str, Any]:

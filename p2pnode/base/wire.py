@@ -115,7 +115,7 @@ def text(field: str, value: object, high: int, *, low: int = 0) -> str:
     except UnicodeEncodeError:
         raise InvalidRecord(field, "is not valid Unicode text") from None
     if not low <= size <= high:
-        raise InvalidRecord(field, f"is not text of {low} to {high} bytes")
+        raise InvalidRecord(field, f"is {size} bytes of text, not {low} to {high}")
     if any(ord(c) in _FORBIDDEN for c in value):
         raise InvalidRecord(field, "holds a control or direction character")
     return value

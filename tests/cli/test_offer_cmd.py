@@ -181,7 +181,7 @@ def test_mine_shows_state_and_account(maker: Daemon) -> None:
         ({"--accept-within": "50.01"}, 65, "accept-within: is not 0 to 50 percent"),
         ({"--accept-within": "x"}, 65, "accept-within: 'x' is not a decimal number"),
         ({"--counter-within": "51"}, 65, "counter-within: is not 0 to 50 percent"),
-        ({"--terms": "x" * 501}, 65, "terms: is not text of 0 to 500 bytes"),
+        ({"--terms": "x" * 501}, 65, "terms: is 501 bytes of text, not 0 to 500"),
         ({"--terms": "\x1b[2J"}, 65, "terms: holds a control or direction character"),
     ],
 )

@@ -9,11 +9,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
+from escrow.bargain import Declined
 from escrow.model import Broadcast, Funded, Paid, Releasing
 from p2pnode.app.advice import advise
 from p2pnode.app.commands import frame
 from p2pnode.app.commands.offer import price
 from p2pnode.app.commands.trade_view import deadlines
+from p2pnode.app.routes_bargain import advise as proposal_advice
 from p2pnode.base.errors import InvalidRecord
 
 DAY = 86_400
@@ -195,3 +197,23 @@ def test_a_slip_of_the_fingers_is_one_line_that_names_the_field_and_the_help() -
     assert "dispute open --help" in told.stderr
     error = json.loads(run(*words, "--json").stderr)["error"]
     assert (error["code"], error["field"]) == ("usage", "statement")
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("fiat_minor: changed my mind", "changed my mind"),
+        (
+            "fiat_minor: is too far from the offer's price",
+            "the sum is too far from the offer's price",
+        ),
+        ("offer_hash: is no current offer any more", "the offer is no current offer any more"),
+        ("no: thank you", "no: thank you"),
+        ("", ""),
+    ],
+)
+def test_a_refused_proposal_names_no_field(reason: str, said: str) -> None:
+    row = SimpleNamespace(
+        id=bytes(32), began=T0, terms=SimpleNamespace(currency="EUR"), state=Declined(0, reason)
+    )
+    assert proposal_advice(row) == f"nothing: the other side refused ({said})"  # type: ignore[arg-type]
