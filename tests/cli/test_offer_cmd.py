@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from orderbook_daemon import Daemon, daemon
 from orderbook_kit import KEY, NOW, OTHER
 
@@ -159,6 +160,13 @@ def test_mine_shows_state_and_account(maker: Daemon) -> None:
     assert lines[1].split() == words.split()
 
 
+@pytest.mark.parametrize("words", [(*CREATE,), ("list", "--sell", "--cur", "EUR")])
+def test_a_side_is_one_side(words: tuple[str, ...]) -> None:
+    ran = CliRunner().invoke(offer, [*words, "--buy", "--data-dir", "/nonexistent"])
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "Say --sell or --buy, not both." in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
@@ -181,6 +189,11 @@ def test_mine_shows_state_and_account(maker: Daemon) -> None:
         ({"--accept-within": "50.01"}, 65, "accept-within: is not 0 to 50 percent"),
         ({"--accept-within": "x"}, 65, "accept-within: 'x' is not a decimal number"),
         ({"--counter-within": "51"}, 65, "counter-within: is not 0 to 50 percent"),
+        (
+            {"--accept-within": "5", "--counter-within": "1"},
+            65,
+            "counter-within: is under --accept-within 5",
+        ),
         ({"--terms": "x" * 501}, 65, "terms: is 501 bytes of text, not 0 to 500"),
         ({"--terms": "\x1b[2J"}, 65, "terms: holds a control or direction character"),
     ],

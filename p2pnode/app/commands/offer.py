@@ -3,6 +3,7 @@
 SIDE is always what the maker does with bitcoin: `offer list --sell` shows who sells.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,10 +23,15 @@ def _sides(required: bool) -> Callable[[Callable[..., None]], Callable[..., None
         what = "Who sells bitcoin.", "Who buys bitcoin."
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
-        for name, text in zip(("sell", "buy"), what, strict=True):
-            option = click.option(f"--{name}", "side", flag_value=name, default=None, help=text)
-            function = option(function)
-        return function
+        @click.option("--buy", is_flag=True, help=what[1])
+        @click.option("--sell", is_flag=True, help=what[0])
+        @functools.wraps(function)
+        def one(*args: Any, sell: bool, buy: bool, **kwargs: Any) -> None:
+            if sell and buy:
+                raise click.UsageError("Say --sell or --buy, not both.")
+            function(*args, side="sell" if sell else "buy" if buy else None, **kwargs)
+
+        return one
 
     return add
 

@@ -51,6 +51,10 @@ def policy(accept_within: str, counter_within: str | None, otherwise: str) -> di
     accept_bp = counter_bp = _share("accept-within", accept_within)
     if counter_within is not None:
         counter_bp = _share("counter-within", counter_within)
+        if counter_bp < accept_bp:
+            raise InvalidRecord(
+                "counter-within", f"is under --accept-within {decimal(accept_bp, 2)}"
+            )
     return {"accept_bp": accept_bp, "counter_bp": counter_bp, "otherwise": otherwise}
 
 
