@@ -23,17 +23,24 @@ from p2pnode.base.transaction import Outpoint, Transaction, parse_transaction
 log: Final = logging.getLogger(__name__)
 
 
+SETTLE_S: Final = 30  # from when a parent looks stuck until a child costs us anything
+
+
 class Bumps:
     """Makes and keeps the children of one node's trades."""
 
     def __init__(self, trades: Trades) -> None:
         self._trades = trades
         self._world = trades.world
+        self._waits: dict[bytes, int] = {}  # since when a parent is asked to be hurried
 
     async def hurry(self, row: Row, raw: bytes) -> None:
         """Broadcast a child that makes miners take `raw` too. Raises Unreachable, LocalFault."""
         world, facts = self._world, self._trades.facts(row)
         parent = parse_transaction("parent", raw)
+        since = self._waits.setdefault(parent.txid, world.clock.now())
+        if world.clock.now() < since + SETTLE_S:
+            return  # a server tells of blocks before it tells what they confirm
         fee = _fee(parent, facts)
         estimate = await world.chain.fee_rate(FEE_TARGET)
         rate = min(max(estimate or 0, 2 * (fee // parent.vsize)), MAX_RATE)

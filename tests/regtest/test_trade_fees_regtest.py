@@ -14,6 +14,7 @@ import pytest
 from core_rig import AMOUNT, ARBITER_FEE, DEP_B, DEP_S, OPENING, CoreRig, core_rig, display
 from regtest_kit import COIN, Bitcoind, bitcoind_program, electrum_server
 
+from escrow import shell_bump
 from escrow.contract import KIND_BACKUP
 from escrow.messages import Kind
 from escrow.model import (
@@ -75,6 +76,12 @@ def payouts(r: CoreRig, trade_id: bytes) -> tuple[bytes, bytes]:
         for rate in payout_rates(facts.contract)
     )
     return low, raised
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here a server's notices are waited for otherwise; on a node a stuck parent waits 30 s."""
+    monkeypatch.setattr(shell_bump, "SETTLE_S", 0)
 
 
 async def children(r: CoreRig, parent: bytes, *owners: str) -> dict[str, int]:
