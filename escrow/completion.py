@@ -32,8 +32,8 @@ def may_complete(split: Split, facts: Facts) -> bool:
         return False
     if facts.agreed or facts.one(facts.me, Kind.RECEIVED):
         return True  # signed already, and ruled by 144 blocks later
-    if seller and facts.one(facts.buyer, Kind.PAID):
-        return False  # whether the money came only its owner knows
+    if seller:  # whether money came, PAID or not, only its owner knows: a PAID may be withheld
+        return bool(facts.one(facts.buyer, Kind.NOT_PAID) or facts.conceded)
     return in_time(split, facts)
 
 
