@@ -268,7 +268,7 @@ class PointNode(trade_node.Node):
             except* Died:
                 assert self.dead
             self.database.close()
-            if not self.dead:
+            if not self.dead or self.rig.over:
                 return
 
 

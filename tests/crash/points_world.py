@@ -29,6 +29,7 @@ from p2pnode.base.transaction import Outpoint
 
 PATIENCE_S = 900  # of virtual time, before a wait is a failure
 LOOK_S = 0.25
+LONGEST_S = 4 * PATIENCE_S  # a whole act
 TRADERS = ("maker", "taker")
 ARBITERS = ("arbiter0", "arbiter1", "arbiter2")
 
@@ -69,7 +70,7 @@ class World(Rig):
         self.ledger, self.records = base.ledger.copy(), list(base.records)
         self.clock, self.post, self.board = Clock(base.time), Post(), Board()
         self.nodes, self.port, self.mailbox = {}, 0, None
-        self.folder = folder
+        self.folder, self.over = folder, False
         self.post.names = {seeded(name)[0].node_id: name for name in (*TRADERS, *ARBITERS)}
         self.first_signed: dict[bytes, set[Any]] = defaultdict(set)  # by key: (split, branch)
 
@@ -242,6 +243,10 @@ def play(base: Base, names: tuple[str, ...], scenario: Scenario, points: Points,
     world = World(base, folder, points)
 
     async def main() -> None:
+        with trio.fail_after(LONGEST_S):  # of virtual time, too
+            await told()
+
+    async def told() -> None:
         async with trio.open_nursery() as nursery:
             world.nursery = nursery
             nodes = [world.add(name) for name in names]
@@ -251,6 +256,7 @@ def play(base: Base, names: tuple[str, ...], scenario: Scenario, points: Points,
             await scenario(world)
             await world.eventually(lambda: not any(node.dead for node in nodes))
             world.check()
+            world.over = True  # who dies in this very moment stays so
             for node in nodes:
                 node.scope.cancel()
 
