@@ -13,7 +13,6 @@ from explorer_world import GONE, LATER, Family, Scene, State
 from escrow import model
 from escrow.messages import Kind
 
-
 DUTIFUL = frozenset({"statement", "accept", "received"})  # what people may still say at the end
 
 
@@ -71,8 +70,10 @@ class Explored(Scene):
         if state.tick + 1 < len(ticks):
             ends = ticks[state.tick + 1] > self.family.until
             if not ends or (self._called(state) and self._idle(state)):
-                yield "h", f"time {ticks[state.tick + 1]}", self.look(
-                    state._replace(tick=state.tick + 1)
+                yield (
+                    "h",
+                    f"time {ticks[state.tick + 1]}",
+                    self.look(state._replace(tick=state.tick + 1)),
                 )
 
     def _mined(self, state: State) -> Iterator[Step]:
@@ -169,7 +170,9 @@ class Explored(Scene):
     def _trader_says(self, number: int, role: int, fiat: int) -> Iterator[tuple[Any, ...]]:
         """Return what an honest user may say: nothing false, and nothing against himself."""
         local = self.minds[role].locals.things[number]
-        mine = [WORDS.words[n] for n in local.journal if WORDS.words[n].sender == self.minds[role].me]
+        mine = [
+            WORDS.words[n] for n in local.journal if WORDS.words[n].sender == self.minds[role].me
+        ]
         kinds = [m.kind for m in mine]
         if Kind.DISPUTE not in kinds:
             yield "dispute", "A"
@@ -229,7 +232,7 @@ class Explored(Scene):
         if answer is None or answer is REFUSED:
             return
         yield "h", "B pays, PAID", self.settle(state._replace(fiat=1), 0, answer)
-        if state.faults < self.family.faults and "toxic" in self.family.kinds:
+        if state.faults < self.family.faults and "lost" in self.family.kinds:
             paid = state._replace(fiat=1, faults=state.faults + 1)
             for label, after in self._loss(paid, 0):
                 yield "f", f"B pays, {label} before PAID", after
@@ -272,7 +275,7 @@ class Explored(Scene):
         for role in range(4):
             if state.nodes[role] < 0:
                 continue
-            if "toxic" in self.family.kinds:
+            if ("lost" if role < 2 else "lost arbiter") in self.family.kinds:
                 for label, after in self._loss(spent, role):
                     yield "f", label, after
             if "gone" in self.family.kinds and role >= 2:

@@ -230,8 +230,7 @@ def _lies(scene: Any, state: State, role: int, to: int) -> Iterator[Step]:
                 statement="so",
             )
         )
-        for kind, text, after in _say(scene, marked, role, to, label, payload, None):
-            yield kind, text, after
+        yield from _say(scene, marked, role, to, label, payload, None)
 
 
 def _variants(scene: Any, state: State, role: int) -> Iterator[tuple[str, list[Message]]]:

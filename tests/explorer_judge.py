@@ -29,10 +29,15 @@ def lost(scene: Scene, state: State, split: Split) -> str:
 
 
 def agreed(scene: Scene, state: State, role: int, got: int, fee: int) -> bool:
-    """Tell whether this trader is bound to a split that gives him no more than he got."""
+    """Tell whether this trader is bound to a split that gives him no more than he got.
+
+    A buyer who has paid is never bound to a refund: that is what R3 is for.
+    """
     splits = [split for who, split in state.pact if who == role]
     if state.nodes[role] >= 0:
         splits += pacts(scene, state, role)
+    if role == 0 and state.fiat:
+        splits = [s for s in splits if s != scene.splits["refund"]]
     return any((s.buyer_sat, s.seller_sat)[role] - fee <= got for s in splits)
 
 

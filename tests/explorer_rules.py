@@ -9,29 +9,20 @@ from typing import Any
 
 import explorer_nodes
 
-from escrow import accord, completion, confirm, duties, rulings, toxic, words
+from escrow import accord, completion, duties, rulings, words
 from escrow.contract import Contract
-from escrow.messages import Kind
 
 
 def r1_one_split() -> None:
     """A key first-signs whatever is asked of it."""
     explorer_nodes.Mind.commit_row = lambda self, local, split, conceding=False: split
     explorer_nodes.Mind.committed = lambda self, local, split: split
-    for module in (words,):
-        module.bound_elsewhere = lambda facts: False
+    words.bound_elsewhere = lambda facts: False
 
 
 def r2_own_facts() -> None:
     """A node completes every verdict."""
     duties.may_complete = lambda split, facts: True
-
-
-def r2_in_time() -> None:
-    """A node completes a verdict as soon as it is there, and its user may accept it."""
-    completion.in_time = lambda split, facts: True
-    if hasattr(words, "in_time"):
-        words.in_time = completion.in_time
 
 
 def r3_cover() -> None:
@@ -75,7 +66,7 @@ class _Loose:
 def r4_time() -> None:
     """An arbiter rules, and a node completes, before the buyer's time to pay is over."""
     rulings.earliest_below_release = lambda case: 0
-    r2_in_time()
+    completion.in_time = words.in_time = lambda split, facts: True
 
 
 def r4_pays_in_time() -> None:
@@ -93,20 +84,12 @@ def r4_pays_in_time() -> None:
     words._pay = pay
 
 
-def toxic_for_good() -> None:
-    """A node that lost data goes on from its old journal as if nothing were."""
-    toxic.poisoned = lambda state, why, facts: state
-
-
 LEFT_OUT: dict[str, Callable[[], None]] = {
     "R1: one split a key": r1_one_split,
     "R2: own facts": r2_own_facts,
-    "R2: in time": r2_in_time,
     "R3: a WITHDRAW binds until covered": r3_cover,
     "R3: an ASK bars payment": r3_bars_payment,
     "R4: an OK counts only when covered": r4_counts_covered,
     "R4: nothing below RELEASE before its time": r4_time,
     "R4: the buyer pays in time": r4_pays_in_time,
-    "toxic for good": toxic_for_good,
 }
-_USED = (confirm, Kind)

@@ -1,8 +1,8 @@
 """The families of trades that are explored, each small enough to be explored whole.
 
-    .venv/bin/python tests/explorer_runs.py            every family of `make test`
-    .venv/bin/python tests/explorer_runs.py NAME …     some, with every find and its trace
-    .venv/bin/python tests/explorer_runs.py --long     those of `make soak` too
+.venv/bin/python tests/explorer_runs.py            every family of `make test`
+.venv/bin/python tests/explorer_runs.py NAME …     some, with every find and its trace
+.venv/bin/python tests/explorer_runs.py --long     those of `make soak` too
 """
 
 import sys
@@ -42,6 +42,21 @@ _talk: dict[str, Any] = {
     "releases": False,
 }
 _backup: dict[str, Any] = {"ticks": BACKUP, "until": 5328, "lies": 0}
+_lost: dict[str, Any] = {
+    **_plain,
+    "ticks": FEW,
+    "faults": 1,
+    "kinds": ("lost",),
+    "refuses": False,
+    "slow": ("B-S", "S-B"),
+}
+_gone: dict[str, Any] = {
+    **_backup,
+    "faults": 1,
+    "kinds": ("gone", "lost arbiter"),
+    "refuses": False,
+    "slow": ("B-S", "S-B"),
+}
 
 
 def _no_stuck(name: str) -> bool:
@@ -75,9 +90,27 @@ RUNS = (
     _run("backup S*", "S", **_backup),
     _run("half B-asks", "", **_talk, asks=("half",), askers="B"),
     _run("half B-asks S*", "S", **_talk, asks=("half",), askers="B"),
+    _run("called S*", "S", **{**_plain, "lies": 1}),
+    _run("half or none", "", **{**_talk, "refuses": True}, asks=("half",), askers="B"),
     _run("refund B-asks S*", "S", **_talk, asks=("refund",), askers="B"),
 )
-LONG: tuple[Run, ...] = ()
+LONG = (
+    _run("plain A*", "A", _arbiter_lies, **{**_plain, "refuses": False}),
+    _run("lost data", "", **_lost),
+    _run("lost data S*", "S", **_lost),
+    _run("arbiter gone or lost", "", **_gone),
+    _run("half B-asks A*", "A", _arbiter_lies, **_talk, asks=("half",), askers="B"),
+)
+# Where each rule is missed, if it is left out.
+HOME = {
+    "R1: one split a key": "half or none",
+    "R2: own facts": "half B-asks A*",
+    "R3: a WITHDRAW binds until covered": "refund B-asks S*",
+    "R3: an ASK bars payment": "refund B-asks S*",
+    "R4: an OK counts only when covered": "half B-asks S*",
+    "R4: nothing below RELEASE before its time": "called S*",
+    "R4: the buyer pays in time": "called S*",
+}
 CONTROLS = tuple(
     _run(f"two keys {foes}", foes, **(_backup if "2" in foes else _plain))
     for foes in ("S+A", "B+A", "S+A2", "B+A2")

@@ -19,7 +19,6 @@ from escrow.contract import Contract
 from escrow.facts import Own
 from escrow.messages import FRESH_STEP, ZERO, Kind, Message
 from escrow.payloads import (
-    Account,
     ContractSigned,
     Dispute,
     Draw,
@@ -261,7 +260,10 @@ def without_papers(number: int) -> int:
     message = WORDS.words[number]
     if message.kind is Kind.DISPUTE:
         payload: Payload = replace(
-            Dispute.from_wire(message.payload), messages=(b"papers",) * 5, rulings=(), statement="so"
+            Dispute.from_wire(message.payload),
+            messages=(b"papers",) * 5,
+            rulings=(),
+            statement="so",
         )
     else:
         payload = replace(Statement.from_wire(message.payload), messages=(), rulings=())

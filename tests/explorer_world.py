@@ -63,7 +63,7 @@ class Family:
     name: str
     foes: frozenset[str] = frozenset()
     faults: int = 0
-    kinds: tuple[str, ...] = ("toxic", "gone", "reorg")  # of faults
+    kinds: tuple[str, ...] = ("lost", "lost arbiter", "gone", "reorg")  # of faults
     asks: tuple[str, ...] = ()  # refund, half
     askers: str = "BS"
     ticks: tuple[int, ...] = ()  # heights above the funding's
@@ -89,7 +89,10 @@ class Scene:
         self.minds = tuple(kinds[r](r, self.begun, self.bench, self.views) for r in ROLES)
         self.honest = tuple(r not in family.foes for r in ROLES)
         self.pairs = tuple(
-            (a, b) for a in range(4) for b in range(4) if a != b and self.honest[a] and self.honest[b]
+            (a, b)
+            for a in range(4)
+            for b in range(4)
+            if a != b and self.honest[a] and self.honest[b]
         )
         ways = (way.split("-") for way in family.slow)
         self.slow = {(ROLES.index(a), ROLES.index(b)) for a, b in ways}
@@ -255,7 +258,7 @@ class Scene:
             state = self._hear_first(state, (0, 1))
         elif self.honest[1]:
             state = self._told(state, 0, 1, Account(disclosure=b"details"))
-            mine = [m for m in known(self.local(state, 1).journal, Kind.ACCOUNT)]
+            mine = list(known(self.local(state, 1).journal, Kind.ACCOUNT))
             account = next(m for m in mine if m.sender == IDS["S"])
             state = self._told(state, 0, 1, Ack(account_id=account.id))
         if self.family.asks and self.honest[0]:
