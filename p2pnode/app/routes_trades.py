@@ -182,6 +182,8 @@ def trade_json(exchange: Exchange, row: Row) -> dict[str, Any]:
     for name in ("reason", "outcome", "why"):
         if hasattr(row.state, name):
             plain[name] = getattr(row.state, name)
+    if isinstance(row.state, (Ruled, Toxic)):
+        plain["accepted"] = bool(row.state.accepted or row.state.raw)
     if not row.own:
         return plain | {"next": advise(row.state, None)}
     facts = exchange.trades.facts(row)

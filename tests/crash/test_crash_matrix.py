@@ -187,6 +187,14 @@ def test_a_dispute_in_which_all_three_die_in_every_state(run):
         buyer_sat=LARGE // 2,
         reason="No payment was shown.",
     )
+    path, seller = f"/v1/trades/{trade_id}", net.client("maker")
+    net.ask("maker", path, lambda t: t["state"] in ("Ruled", "Closed"))
+    net.act(  # a divided verdict waits for a word
+        "maker",
+        f"{path}/accept",
+        lambda: seller.get(path)["state"] == "Closed" or seller.get(path).get("accepted"),
+        buyer_sat=LARGE // 2,
+    )
     close(net, trade_id)
     net.ask(arbiter, case, lambda c: c["state"] == "ClosedCase")
     run.settle({"taker": "buyer", "maker": "seller"})
