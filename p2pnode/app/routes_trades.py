@@ -25,6 +25,7 @@ from escrow.model import (
     SayPaid,
     SayReceived,
     State,
+    Toxic,
 )
 from escrow.payloads import MAX_NOTE, Account, Ask, Recuse, Refuse, Verdict
 from escrow.script import escrow_address

@@ -145,7 +145,13 @@ def _fields(source: str) -> set[str]:
 
 def test_every_field_of_an_answer_is_on_the_page_and_no_other() -> None:
     built = set().union(*(_fields(path.read_text()) for path in ROUTES))
-    built |= {"reason", "outcome", "why", "account_buyer", "account_seller"}  # by a name in a variable
+    built |= {
+        "reason",
+        "outcome",
+        "why",
+        "account_buyer",
+        "account_seller",
+    }  # by a name in a variable
     rows = [*table("method and path"), *table("object")]
     written = {t for row in rows for cell in row[1:] for t in ticked(cell)}
     assert built - written == set()
