@@ -50,11 +50,17 @@ _lost: dict[str, Any] = {
     "refuses": False,
     "slow": ("B-S", "S-B"),
 }
+_talk_lost: dict[str, Any] = {**_talk, "faults": 1, "kinds": ("lost",)}
+_late_a2: dict[str, Any] = {
+    **_backup,
+    "ticks": (5, 5328, 5910, 6060),
+    "slow": ("B-S", "S-B"),
+    "refuses": False,
+}
 _gone: dict[str, Any] = {
     **_backup,
     "faults": 1,
     "kinds": ("gone", "lost arbiter"),
-    "refuses": False,
     "slow": ("B-S", "S-B"),
 }
 
@@ -65,7 +71,22 @@ def _no_stuck(name: str) -> bool:
 
 def _arbiter_lies(name: str) -> bool:
     """Without a runner-up the traders must settle by themselves; here they have not asked."""
-    return "A malicious" in name
+    return "A malicious" in name or "A2 malicious" in name
+
+
+def _wrong_verdict(name: str) -> bool:
+    """Nobody honest completes a wrong verdict; without a runner-up it ends there."""
+    return "RuledCase" in name
+
+
+def _lost_notice(name: str) -> bool:
+    """A trader who has lost the NOTICE with his data hears no VERDICT; there is no runner-up."""
+    return "Toxic" in name and "malicious" in name
+
+
+def _too_late(name: str) -> bool:
+    """The arbiter's time is over and the runner-up is gone: the traders must settle."""
+    return "A2 gone" in name or "A2 idle lost" in name or "A2 ToxicCase" in name
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,12 @@ RUNS = (
     _run("plain S*", "S", **_plain),
     _run("plain B*", "B", **_plain),
     _run("backup S*", "S", **_backup),
+    _run("lost data", "", **_lost),
+    _run("early A*", "A", _arbiter_lies, **{**_talk, "ticks": (5, 1880, 2460), "lies": 0}),
+    _run("late A2*", "A2", _arbiter_lies, **_late_a2),
+    _run("reorg S*", "S", **{**_plain, "ticks": FEW, "faults": 1, "kinds": ("reorg",)}),
+    _run("arbiter gone or lost", "", _too_late, **_gone),
+    _run("mistaken A", "", _wrong_verdict, **{**_plain, "ticks": FEW}, mistaken=True),
     _run("half B-asks", "", **_talk, asks=("half",), askers="B"),
     _run("half B-asks S*", "S", **_talk, asks=("half",), askers="B"),
     _run("called S*", "S", **{**_plain, "lies": 1}),
@@ -96,9 +123,12 @@ RUNS = (
 )
 LONG = (
     _run("plain A*", "A", _arbiter_lies, **{**_plain, "refuses": False}),
-    _run("lost data", "", **_lost),
-    _run("lost data S*", "S", **_lost),
-    _run("arbiter gone or lost", "", **_gone),
+    _run("lost data S*", "S", _lost_notice, **_lost),
+    _run("lost data B*", "B", _lost_notice, **_lost),
+    _run("mistaken A, half", "", _wrong_verdict, **_talk, asks=("half",), mistaken=True),
+    _run("refund asked, lost S*", "S", **_talk_lost, asks=("refund",), askers="B"),
+    _run("reorg", "", **{**_plain, "ticks": FEW, "faults": 1, "kinds": ("reorg",)}),
+    _run("arbiter gone or lost S*", "S", _too_late, **_gone),
     _run("half B-asks A*", "A", _arbiter_lies, **_talk, asks=("half",), askers="B"),
 )
 # Where each rule is missed, if it is left out.

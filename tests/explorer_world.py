@@ -73,6 +73,7 @@ class Family:
     late: bool = False  # a node may be late with papers, and with calling an arbiter by itself
     slow: tuple[str, ...] = ("B-S", "S-B", "A-B", "A-S")  # ways on which messages wait
     releases: bool = True  # a lying seller may sign the release
+    mistaken: bool = False  # an honest arbiter rules anything that the rules leave him
     refuses: bool = True  # an honest buyer may say that he will not pay
     replies: bool = False  # honest traders answer in a dispute before reply_s is over
 
