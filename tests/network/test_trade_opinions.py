@@ -177,7 +177,13 @@ async def test_a_buyers_respend_waits_for_the_second_opinions_too() -> None:
 
             r.post.hook = lost
             trade_id = await r.take()
-            await r.until("taker", trade_id, Funding)
+
+            async def signed() -> None:
+                state = taker.state(trade_id)
+                assert isinstance(state, Funding)
+                assert state.signed_at
+
+            await r.eventually(signed)
             await r.quiet("taker", trade_id)
             taker.exchange.world.opinions = differing.opinions
             r.pass_time(600)
