@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from trade_kit import Rig, rig
+from trade_node import Node
 
 from escrow.backend_signatures import REAL, Opinions
 from escrow.messages import Kind
@@ -178,7 +179,7 @@ async def test_a_buyers_respend_waits_for_the_second_opinions_too() -> None:
             r.post.hook = lost
             trade_id = await r.take()
 
-            async def signed() -> None:
+            async def signed(taker: Node = taker, trade_id: bytes = trade_id) -> None:
                 state = taker.state(trade_id)
                 assert isinstance(state, Funding)
                 assert state.signed_at
