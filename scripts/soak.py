@@ -1,6 +1,6 @@
-"""The long runs: ten demos in a row, then the DHT on thousands of simulated nodes.
+"""The long runs: ten demos, the DHT on thousands of simulated nodes, the larger families of trades.
 
-`--only demos` or `--only sim` runs one part. Exits 1 if a bar is missed.
+`--only demos`, `--only sim` or `--only trades` runs one part. Exits 1 if a bar is missed.
 """
 
 import argparse
@@ -50,15 +50,33 @@ def simulations(seed: int) -> list[str]:
     return [f"{text} (again: make soak ARGS='--only sim --seed {seed}')" for text in wrong]
 
 
+def trades() -> list[str]:
+    """Explore the larger families of trades, print a line each; return what is wrong."""
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+    import explorer_runs as runs
+
+    wrong = []
+    with runs.pool() as processes:
+        for run, (name, found, seconds) in zip(
+            runs.LONG, processes.map(runs.explore, runs.LONG), strict=True
+        ):
+            print(runs.figures(name, found, seconds), flush=True)
+            stuck = [s for s in found.stuck if found.whole and not run.may_stick(s)]
+            wrong += [f"{name}: {what}" for what in (*found.bad, *stuck)]
+    return wrong
+
+
 def main() -> int:
     """Run the parts; print what is wrong; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("demos", "sim"))
+    parser.add_argument("--only", choices=("demos", "sim", "trades"))
     parser.add_argument("--seed", type=int, default=7, help="of the simulations")
     options = parser.parse_args()
-    wrong = [] if options.only == "sim" else demos()
-    if options.only != "demos":
+    wrong = demos() if options.only in (None, "demos") else []
+    if options.only in (None, "sim"):
         wrong += simulations(options.seed)
+    if options.only in (None, "trades"):
+        wrong += trades()
     for text in wrong:
         print(text, file=sys.stderr)
     return 1 if wrong else 0

@@ -9,8 +9,10 @@ from typing import Any
 
 import explorer_nodes
 
-from escrow import accord, completion, duties, rulings, words
+from escrow import accord, completion, duties, rulings, toxic, words
 from escrow.contract import Contract
+from escrow.model import SayNotPaid, SayReceived
+from p2pnode.base.errors import LocalFault
 
 
 def r1_one_split() -> None:
@@ -84,6 +86,23 @@ def r4_pays_in_time() -> None:
     words._pay = pay
 
 
+def toxic_for_good() -> None:
+    """A node that has lost data goes on from its old journal as if nothing were."""
+    toxic.poisoned = lambda state, why, facts: state
+
+
+def toxic_may_give_up() -> None:
+    """A node that has lost data first-signs nothing at all."""
+    real = toxic.step
+
+    def step(state: Any, event: Any, facts: Any) -> Any:
+        if isinstance(event, (SayReceived, SayNotPaid)):
+            raise LocalFault(toxic.REFUSED)
+        return real(state, event, facts)
+
+    toxic.step = step
+
+
 LEFT_OUT: dict[str, Callable[[], None]] = {
     "R1: one split a key": r1_one_split,
     "R2: own facts": r2_own_facts,
@@ -92,4 +111,6 @@ LEFT_OUT: dict[str, Callable[[], None]] = {
     "R4: an OK counts only when covered": r4_counts_covered,
     "R4: nothing below RELEASE before its time": r4_time,
     "R4: the buyer pays in time": r4_pays_in_time,
+    "toxic for good": toxic_for_good,
+    "a toxic node may give up all": toxic_may_give_up,
 }

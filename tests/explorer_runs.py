@@ -51,6 +51,8 @@ _lost: dict[str, Any] = {
     "slow": ("B-S", "S-B"),
 }
 _talk_lost: dict[str, Any] = {**_talk, "faults": 1, "kinds": ("lost",)}
+_few: dict[str, Any] = {"ticks": (5, 1880), "lies": 0}
+_alone: dict[str, Any] = {**_lost, "faults": 2, "refuses": True, "without": "A", "until": 2610}
 _late_a2: dict[str, Any] = {
     **_backup,
     "ticks": (5, 5328, 5910, 6060),
@@ -110,6 +112,7 @@ RUNS = (
     _run("plain B*", "B", **_plain),
     _run("backup S*", "S", **_backup),
     _run("lost data", "", **_lost),
+    _run("alone", "", **_alone),
     _run("early A*", "A", _arbiter_lies, **{**_talk, "ticks": (5, 1880, 2460), "lies": 0}),
     _run("late A2*", "A2", _arbiter_lies, **_late_a2),
     _run("reorg S*", "S", **{**_plain, "ticks": FEW, "faults": 1, "kinds": ("reorg",)}),
@@ -127,6 +130,7 @@ LONG = (
     _run("lost data B*", "B", _lost_notice, **_lost),
     _run("mistaken A, half", "", _wrong_verdict, **_talk, asks=("half",), mistaken=True),
     _run("refund asked, lost S*", "S", **_talk_lost, asks=("refund",), askers="B"),
+    _run("lost S*, few", "S", _lost_notice, **{**_talk_lost, **_few}, asks=("refund",), askers="B"),
     _run("reorg", "", **{**_plain, "ticks": FEW, "faults": 1, "kinds": ("reorg",)}),
     _run("arbiter gone or lost S*", "S", _too_late, **_gone),
     _run("half B-asks A*", "A", _arbiter_lies, **_talk, asks=("half",), askers="B"),
@@ -140,6 +144,8 @@ HOME = {
     "R4: an OK counts only when covered": "half B-asks S*",
     "R4: nothing below RELEASE before its time": "called S*",
     "R4: the buyer pays in time": "called S*",
+    "toxic for good": "lost S*, few",
+    "a toxic node may give up all": "alone",
 }
 CONTROLS = tuple(
     _run(f"two keys {foes}", foes, **(_backup if "2" in foes else _plain))

@@ -73,6 +73,7 @@ class Family:
     late: bool = False  # a node may be late with papers, and with calling an arbiter by itself
     slow: tuple[str, ...] = ("B-S", "S-B", "A-B", "A-S")  # ways on which messages wait
     releases: bool = True  # a lying seller may sign the release
+    without: str = ""  # an honest arbiter who is gone from the beginning
     mistaken: bool = False  # an honest arbiter rules anything that the rules leave him
     refuses: bool = True  # an honest buyer may say that he will not pay
     replies: bool = False  # honest traders answer in a dispute before reply_s is over
@@ -244,7 +245,7 @@ class Scene:
         state = State(post=((),) * len(self.pairs))
         view = self.views.of(ChainView(FUNDED, MTP, FUNDED, MTP, FINAL))
         nodes = tuple(
-            mind.begin(view) if honest else FOE
+            GONE if mind.role == self.family.without else mind.begin(view) if honest else FOE
             for mind, honest in zip(self.minds, self.honest, strict=True)
         )
         return self._greeted(self.look(state._replace(nodes=nodes)))
