@@ -226,6 +226,8 @@ class ArbiterService:
         lag = chain.tip().height - FRESH_DEPTH - record.at_height
         if lag >= RENEW_BLOCKS or chain.block_hash(record.at_height) != record.at_hash:
             return True
-        if record.bond is not None or not self._bonds.any():
+        if not self._bonds.any():
             return False
-        return await self._bonds.best() is not None
+        best = await self._bonds.best()
+        shown = record.bond.outpoint if record.bond else b""
+        return best is not None and best[1].outpoint != shown
