@@ -239,7 +239,7 @@ class Facts:
         return next((m for m in found if Settle.from_wire(m.payload).ok_id == ZERO), None)
 
     def ruling(self, *, of_runner_up: bool | None) -> tuple[bool, Verdict]:
-        """Return whose verdict it is (the runner-up's?) and the verdict, the last one by default.
+        """Return whose verdict it is (the runner-up's?) and the verdict: his first, or any's.
 
         It came as VERDICT, or in a FORWARD of the arbiter who had signed it before he lost data.
         Raises InvalidRecord while there is none.
@@ -255,7 +255,7 @@ class Facts:
         fitting = [f for f in found if of_runner_up is None or f[0] == of_runner_up]
         if not fitting:
             raise InvalidRecord("VERDICT", "has not been sent in this trade")
-        return fitting[-1]
+        return fitting[0]  # R5: his first
 
     def noticed(self, arbiter: bytes) -> bool:
         """Tell whether that arbiter has acknowledged a dispute to us."""

@@ -225,6 +225,8 @@ def _arbitrated(state: State, event: Received, facts: Facts) -> Step:
 def _ruled(state: State, verdict: Verdict, facts: Facts, *, backup: bool) -> Step:
     if _settles_already(state):
         return state, ()  # what we are publishing gives us no less
+    if isinstance(state, Ruled) and state.backup == int(backup):
+        return state, ()  # R5: the first verdict of an arbiter counts, whichever way it came
     unsigned = isinstance(state, Releasing) and not facts.one(facts.me, Kind.RECEIVED)
     if unsigned and facts.me == facts.seller and verdict.seller_sat > facts.contract.dep_s:
         return state, ()  # R2: he has said that he has the money, and signs that in a moment

@@ -4,11 +4,11 @@ from itertools import product
 from typing import Any
 
 import pytest
-from trade_facts import record
+from trade_facts import Play, identity, record
 from trade_model import Node, on_chain
 from trade_world import World, stage
 
-from escrow import model
+from escrow import model, settlement
 from escrow.messages import Kind
 from escrow.payout import release
 from p2pnode.base.transaction import Outpoint, Transaction, TxIn, TxOut
@@ -164,3 +164,17 @@ def test_an_outcome_is_named_by_the_transaction_alone() -> None:
     ruled = model.Ruled(buyer_sat=1_000_000, seller_sat=1_697_000, arbiter_sat=3_000)
     after, _ = on_chain(ruled, view, world.buyer.facts())
     assert getattr(after, "outcome", "") == "released"  # not "ruled": it is RELEASE that was paid
+
+
+def test_the_first_verdict_of_an_arbiter_counts_whichever_way_a_second_comes() -> None:
+    play = Play().acknowledge().call_arbiter(identity("maker"))
+    first = play.verdict(1_000_000)
+    play.say(play.arbiter, first, play.buyer.node_id)
+    ruled = model.Ruled(
+        buyer_sat=first.buyer_sat, seller_sat=first.seller_sat, arbiter_sat=first.arbiter_sat
+    )
+    second = play.verdict(0)
+    message = play.next(play.arbiter, second, play.buyer.node_id)
+    facts = play.facts(play.buyer).having(message)
+    assert settlement.step(ruled, model.Received(message, second), facts) == (ruled, ())
+    assert facts.ruling(of_runner_up=None)[1] == first
