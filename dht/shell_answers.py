@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import trio
 
-from dht import digest, rpc
+from dht import rpc
 from dht.endpoint import Peer
 from dht.listens import Listens
 from dht.records import Kinds, Record
@@ -19,7 +19,7 @@ from dht.shell_serve import Caller
 from dht.standing import Event, is_lie
 from dht.store_records import Kept, RecordStore
 from dht.tally import Tally
-from p2pnode.base import wire
+from p2pnode.base import ranges, wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.ports import Clock, Streams
 
@@ -66,7 +66,7 @@ class Answers:
             case rpc.DIGEST:
                 kind, key, low, high = rpc.digest_args(ask.args)
                 items = self._store.items(kind, key, self._clock.now())
-                return digest.parts_out(digest.parts(items, low, high))
+                return ranges.parts_out(ranges.parts(items, low, high))
             case _:
                 raise InvalidRecord("method", "is not known here")
 

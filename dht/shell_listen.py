@@ -16,8 +16,7 @@ from typing import Final
 
 import trio
 
-from dht import digest, rpc
-from dht.digest import Item
+from dht import rpc
 from dht.endpoint import Peer
 from dht.records import Kinds, Record, better, place
 from dht.shell_answers import Answers
@@ -27,8 +26,10 @@ from dht.shell_link import MAX_LIES
 from dht.shell_rpc import Calls
 from dht.standing import is_lie
 from dht.tally import Tally
+from p2pnode.base import ranges
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, Unreachable
 from p2pnode.base.ports import Clock
+from p2pnode.base.ranges import Item
 
 log = logging.getLogger(__name__)
 
@@ -217,8 +218,8 @@ class Subscription:
         async def compare(peer: Peer) -> None:
             try:
                 told = await self._contacts.call(peer, rpc.DIGEST, (*self.where, b"", b""))
-                parts = digest.parts_in(told, b"", b"")
-                for low, high, count in digest.differing(ours, b"", parts):
+                parts = ranges.parts_in(told, b"", b"")
+                for low, high, count in ranges.differing(ours, b"", parts):
                     if count and not await self._read(peer, low, high):
                         vain.add(peer.node_id)
             except (Unreachable, PeerFault):

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from dht import digest, rpc
+from dht import rpc
 from dht.endpoint import Peer
 from dht.holdings import Where
 from dht.keys import distance
@@ -28,6 +28,7 @@ from dht.shell_rpc import Calls
 from dht.standing import is_lie
 from dht.store_records import Kept, RecordStore
 from dht.tally import Tally
+from p2pnode.base import ranges
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, Unreachable
 from p2pnode.base.identity import dht_id
 from p2pnode.base.networks import Network
@@ -187,21 +188,21 @@ class Upkeep:
         Ends early if the peer has no room. Raises Unreachable, PeerFault, InvalidRecord.
         """
         self._tally.add("comparisons")
-        ranges: list[tuple[bytes, bytes]] = [(b"", b"")]
+        to_ask: list[tuple[bytes, bytes]] = [(b"", b"")]
         for _ in range(MAX_RANGES):
-            if not ranges:
+            if not to_ask:
                 return
-            low, high = ranges.pop()
+            low, high = to_ask.pop()
             told = await self._contacts.call(peer, rpc.DIGEST, (*where, low, high))
-            parts = digest.parts_in(told, low, high)
+            parts = ranges.parts_in(told, low, high)
             items = self._store.items(*where, self._clock.now())
-            for start, end, count in digest.differing(items, low, parts):
-                ours = sum(digest.between(at, start, end) for at, _ in items)
+            for start, end, count in ranges.differing(items, low, parts):
+                ours = sum(ranges.between(at, start, end) for at, _ in items)
                 if give_only and not ours:
                     continue
-                few = max(count, ours) <= digest.FEW or not min(count, ours)
+                few = max(count, ours) <= ranges.FEW or not min(count, ours)
                 if not few and (start, end) != (low, high):
-                    ranges.append((start, end))
+                    to_ask.append((start, end))
                 elif not await self._level(peer, where, start, end, fetch=not give_only):
                     return
 
@@ -213,7 +214,7 @@ class Upkeep:
         lacking = []
         for record in self._store.all_of(*where, self._clock.now()):
             at = record.owner + record.id
-            if digest.between(at, low, high):
+            if ranges.between(at, low, high):
                 held = theirs.get(at)
                 if held is None or (held.raw != record.raw and better(held, record) is record):
                     lacking.append(record)

@@ -72,8 +72,12 @@ class Disclosure:
 class Desk(Protocol):
     """The order book's side of a trade."""
 
-    def terms(self, offer_hash: bytes) -> Terms | None:
-        """Return our own offer's terms while it is current and free, else None."""
+    def terms(self, offer_hash: bytes, method: str, peer: bytes) -> Terms | None:
+        """Return our own offer's terms to a peer while it is current and free, else None.
+
+        Raises InvalidRecord for a method that it does not name, for a peer that it is not
+        for, and while its price is not known.
+        """
         ...
 
     def offer_id(self, offer_hash: bytes) -> bytes:
@@ -88,8 +92,8 @@ class Desk(Protocol):
         """Return how our own offer's maker answers proposals."""
         ...
 
-    def disclosure(self, offer_hash: bytes, salt: bytes) -> Disclosure:
-        """Return the account that our offer names, under a fresh salt."""
+    def disclosure(self, offer_hash: bytes, method: str, salt: bytes) -> Disclosure:
+        """Return the account that our offer has for a method, under a fresh salt."""
         ...
 
     def check(self, disclosure: bytes, account_hash: bytes, method: str) -> None:

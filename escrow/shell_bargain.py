@@ -117,7 +117,7 @@ class Bargains:
         world, peer, now = self._world, message.sender, self._world.clock.now()
         if not isinstance(payload, Propose):
             raise PeerFault(f"{message.kind.name} begins no negotiation")
-        terms = world.desk.terms(payload.offer_hash)
+        terms = world.desk.terms(payload.offer_hash, payload.method, peer)
         if terms is None:
             raise PeerFault("offer_hash: is no current offer of this node")
         if self._store.begun_since(peer, now - bargain.LIFE_S) >= PER_PEER:

@@ -229,9 +229,9 @@ class Opening:
         work = wire.leading_zero_bits(work_of(world.network, take, message.sender, take.work))
         if work < world.network.take_bits:
             raise InvalidRecord("work", f"has {work} zero bits of {world.network.take_bits}")
-        terms, agreed = self._open_to(take, message.sender)
         self._check_anchor(take)  # one that is too old may be forgotten: nothing is signed to it
         try:
+            terms, agreed = self._open_to(take, message.sender)
             terms.check(take, agreed)
             await self.refresh()
             anchor = self._anchor(take.anchor_h, take.amount_sat, world.me, message.sender)
@@ -251,7 +251,7 @@ class Opening:
         except (InvalidRecord, LocalFault) as error:
             self._refuse(message, error)
             return
-        account = world.desk.disclosure(take.offer_hash, world.randomness.bytes(32))
+        account = world.desk.disclosure(take.offer_hash, take.method, world.randomness.bytes(32))
         async with self._script() as script:
             # Nothing below awaits: what was asked before may be true no more.
             if world.journal.known(message.id):  # the same TAKE came twice
@@ -277,12 +277,13 @@ class Opening:
     def _open_to(self, take: Take, taker: bytes) -> tuple[Terms, int | None]:
         """Return the terms of the offer taken, and the sum of the COUNTER that the TAKE names.
 
-        Raises NotYet for no room, PeerFault for no offer or no such COUNTER.
+        Raises NotYet for no room, PeerFault for no offer or no such COUNTER, InvalidRecord for
+        what the offer does not allow this taker.
         """
         journal = self._world.journal
         if journal.count(Drawing, Contracting) >= MAX_OPENING or journal.roll.full():
             raise NotYet("too many trades are beginning here at once")
-        terms = self._world.desk.terms(take.offer_hash)
+        terms = self._world.desk.terms(take.offer_hash, take.method, taker)
         if terms is None:
             raise PeerFault("offer_hash: is no current offer of this node")
         return terms, self._bargains.agreed(take, taker)

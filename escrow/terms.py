@@ -65,16 +65,22 @@ def _deposit_bp(name: str, value: object) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms(Fields):
-    """What an offer promises. Price in minor units per BTC x 10^4, deposits in basis points."""
+    """What an offer promises for one of its methods.
+
+    Price in minor units per BTC x 10^4, deposits in basis points. `slack_bp`: how far, in
+    basis points, a TAKE's sum may lie from the price: 0 where that is fixed, more where it
+    follows a market that the two sides see each for itself.
+    """
 
     offer_hash: bytes = checked(lambda n, v: wire.exact(n, v, 32))
     maker: bytes = checked(lambda n, v: wire.exact(n, v, 32))
     maker_is_seller: int = checked(lambda n, v: wire.within(n, v, 0, 1))
     currency: str = checked(lambda n, v: wire.text(n, v, 3, low=3))
-    exponent: int = checked(lambda n, v: wire.within(n, v, 0, 4))
+    exponent: int = checked(lambda n, v: wire.within(n, v, 0, 8))
     min_sat: int = checked(lambda n, v: wire.within(n, v, 1, MAX_SAT))
     max_sat: int = checked(lambda n, v: wire.within(n, v, 1, MAX_SAT))
     price: int = checked(lambda n, v: wire.within(n, v, 1, MAX_PRICE))
+    slack_bp: int = checked(lambda n, v: wire.within(n, v, 0, 1000))
     method: str = checked(lambda n, v: wire.text(n, v, 32, low=1))
     period_s: int = checked(lambda n, v: wire.within(n, v, 3600, 60 * 86_400))
     dep_b_bp: int = checked(_deposit_bp)
@@ -107,14 +113,23 @@ class Terms(Fields):
         if take.maker != self.maker:
             raise InvalidRecord("maker", "is not this offer's")
         wire.within("amount_sat", take.amount_sat, self.min_sat, self.max_sat)
-        fiat = fiat_for(take.amount_sat, self.price) if agreed is None else agreed
-        if take.fiat_minor != fiat or not 0 < fiat <= MAX_FIAT_MINOR:
-            whose = "the offer's price for this amount" if agreed is None else "the COUNTER's sum"
-            raise InvalidRecord("fiat_minor", f"is not {fiat}, {whose}")
+        self._check_sum(take, agreed)
         if take.method != self.method:
             raise InvalidRecord("method", f"is not {self.method}")
         if take.escrow_kind not in self.escrow_kinds:
             raise InvalidRecord("escrow_kind", f"is none of {', '.join(self.escrow_kinds)}")
+
+    def _check_sum(self, take: Take, agreed: int | None) -> None:
+        fiat = fiat_for(take.amount_sat, self.price) if agreed is None else agreed
+        slack = fiat * self.slack_bp // 10_000 if agreed is None else 0
+        if abs(take.fiat_minor - fiat) <= slack and 0 < take.fiat_minor <= MAX_FIAT_MINOR:
+            return
+        if slack:
+            raise InvalidRecord(
+                "fiat_minor", f"is not within {self.slack_bp} basis points of {fiat}, our view"
+            )
+        whose = "the offer's price for this amount" if agreed is None else "the COUNTER's sum"
+        raise InvalidRecord("fiat_minor", f"is not {fiat}, {whose}")
 
 
 def deposit(basis_points: int, amount_sat: int) -> int:

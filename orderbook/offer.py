@@ -1,13 +1,16 @@
 """Signed offers: the only record a maker publishes (docs/wire/offers.md).
 
     offer = [body, signature: bin 64]
-    body  = [1, network, offer_id: bin 16, maker: bin 32, seq, side, currency, min_sat,
-             max_sat, price, methods, dep_b_bp, dep_s_bp, escrow_kinds, terms, expires_at]
+    body  = [1, network, offer_id: bin 16, maker: bin 32, slot, seq, side, currency, min_sat,
+             max_sat, price, margin_bp, methods, countries, dep_b_bp, dep_s_bp, peer_trades,
+             peer_days, escrow_kinds, languages, terms, said_trades, said_partners,
+             said_since, expires_at, work]
 
 Ed25519 over offer_hash = SHA-256(tag "offer" || body). Storage is hostile: what a node
 returns goes through `Offer.from_wire` or is not used.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
@@ -15,8 +18,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, Self
 
+from orderbook import work
 from orderbook.currencies import check_currency
 from orderbook.methods import check_method
+from orderbook.places import check_country, check_language
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.identity import Identity, check_node_id, verify
@@ -29,12 +34,19 @@ MAX_LIFE_S: Final = 1800  # an offer that expires later than this from now is re
 LIFE_S: Final = 1500  # what a maker asks for, so that his clock may be 5 min ahead
 REFRESH_S: Final = 600
 MAX_OFFER_SAT: Final = MAX_SAT // 4  # what a contract can hold
+MAX_FREE_SAT: Final = 1_000_000  # of an offer that asks no deposit of its buyer
 MAX_TERMS: Final = 500  # bytes
 MIN_DEPOSIT_BP: Final = 1000
 MAX_DEPOSIT_BP: Final = 5000
 DEFAULT_DEPOSIT_BP: Final = 1500
-MAX_SEQ: Final = 2**32 - 1
+MAX_MARGIN_BP: Final = 5000
+MAX_SEQ: Final = 2**40
 MAX_LIST: Final = 16
+MAX_COUNTRIES: Final = 64
+MAX_LANGUAGES: Final = 8
+MAX_PEER_TRADES: Final = 1000
+MAX_PEER_DAYS: Final = 3650
+MAX_SAID: Final = 2**31
 ESCROW_KINDS: Final = ("wsh-2of3", "wsh-2of3-backup")
 
 
@@ -49,43 +61,70 @@ class Side(IntEnum):
 class Offer:
     """A maker's promise to trade. An instance that exists is well-formed.
 
-    Amounts in satoshi; `price` in minor units per BTC x 10^4; deposits in basis points of
-    the amount; `expires_at` in unix seconds. Of two offers with the same (maker, offer_id)
-    the higher `seq` wins; min_sat and max_sat 0 withdraw it. Construction raises
-    InvalidRecord naming the offending field.
+    Amounts in satoshi; deposits in basis points of the amount; times in unix seconds. The
+    price is fixed (`price` in minor units per BTC x 10^4) or, where that is 0, `margin_bp`
+    basis points above a reference price. `slot` numbers a maker's live offers; of two with
+    one (maker, currency, slot) the higher `seq` wins; min_sat and max_sat 0 withdraw it.
+    `peer_trades` and `peer_days` are the history that a counterparty must prove, `said_*`
+    what the maker says of his own. Construction raises InvalidRecord naming the field.
     """
 
     network: Network
     offer_id: bytes
     maker: bytes
+    slot: int = 0
     seq: int = 0
     side: Side
     currency: str
     min_sat: int
     max_sat: int
     price: int
+    margin_bp: int = 0
     methods: tuple[str, ...]
+    countries: tuple[str, ...] = ()
     dep_b_bp: int = DEFAULT_DEPOSIT_BP
     dep_s_bp: int = DEFAULT_DEPOSIT_BP
+    peer_trades: int = 0
+    peer_days: int = 0
     escrow_kinds: tuple[str, ...] = ESCROW_KINDS
+    languages: tuple[str, ...] = ()
     terms: str = ""
+    said_trades: int = 0
+    said_partners: int = 0
+    said_since: int = 0
     expires_at: int
+    work: int = 0
 
     def __post_init__(self) -> None:
         wire.exact("offer_id", self.offer_id, 16)
+        wire.within("slot", self.slot, 0, work.MAX_SLOTS - 1)
         wire.within("seq", self.seq, 0, MAX_SEQ)
         wire.within("side", int(self.side), 0, 1)
         check_currency("currency", self.currency)
-        wire.within("price", self.price, 1, MAX_PRICE)
+        self._check_price()
         self._check_amounts()
-        _known("methods", self.methods, lambda name: check_method("methods", name))
+        _known("methods", self.methods, check_method, MAX_LIST, low=1)
+        _known("countries", self.countries, check_country, MAX_COUNTRIES)
         if type(self.dep_b_bp) is not int or self.dep_b_bp:  # 0: the buyer brings no coin
             wire.within("dep_b_bp", self.dep_b_bp, MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
         wire.within("dep_s_bp", self.dep_s_bp, MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
-        _known("escrow_kinds", self.escrow_kinds, _check_escrow_kind)
+        wire.within("peer_trades", self.peer_trades, 0, MAX_PEER_TRADES)
+        wire.within("peer_days", self.peer_days, 0, MAX_PEER_DAYS)
+        _known("escrow_kinds", self.escrow_kinds, _check_escrow_kind, MAX_LIST, low=1)
+        _known("languages", self.languages, check_language, MAX_LANGUAGES)
         wire.text("terms", self.terms, MAX_TERMS)
+        wire.within("said_trades", self.said_trades, 0, MAX_SAID)
+        wire.within("said_partners", self.said_partners, 0, self.said_trades)
+        wire.within("said_since", self.said_since, 0, 2**40)
         wire.within("expires_at", self.expires_at, 0, 2**40)
+        wire.within("work", self.work, 0, work.MAX_WORK)
         check_node_id("maker", self.maker, self.network)
+
+    def _check_price(self) -> None:
+        wire.within("price", self.price, 0, MAX_PRICE)
+        wire.within("margin_bp", self.margin_bp, -MAX_MARGIN_BP, MAX_MARGIN_BP)
+        if self.price and self.margin_bp:
+            raise InvalidRecord("margin_bp", "stands beside a fixed price")
 
     def _check_amounts(self) -> None:
         low = wire.within("min_sat", self.min_sat, 0, MAX_OFFER_SAT)
@@ -94,6 +133,10 @@ class Offer:
             return
         wire.within("min_sat", low, self.network.min_amount_sat, MAX_OFFER_SAT)
         wire.within("max_sat", high, low, MAX_OFFER_SAT)
+        if type(self.dep_b_bp) is int and self.dep_b_bp == 0:
+            wire.within("max_sat", high, low, MAX_FREE_SAT)
+        if not self.price:
+            return
         if fiat_for(low, self.price) < 1:
             raise InvalidRecord("price", "makes min_sat worth less than one minor unit")
         if fiat_for(high, self.price) > MAX_FIAT_MINOR:
@@ -105,9 +148,28 @@ class Offer:
         return self.currency
 
     @property
+    def floating(self) -> bool:
+        """Tell whether the price is a margin on a reference price."""
+        return not self.price
+
+    @property
     def withdrawn(self) -> bool:
         """Tell whether this version takes the offer back."""
         return self.max_sat == 0
+
+    @property
+    def place(self) -> bytes:
+        """Return what identifies it within its market: maker, then slot as one byte."""
+        return self.maker + bytes([self.slot])
+
+    def price_at(self, reference: int) -> int:
+        """Return its price where the market's reference is `reference`; 0 for unpriced.
+
+        Both in minor units per BTC x 10^4; a margin is rounded half up.
+        """
+        if self.price:
+            return self.price
+        return min(MAX_PRICE, (reference * (10_000 + self.margin_bp) + 5_000) // 10_000)
 
     def withdrawal(self) -> "Offer":
         """Return this version's terms as a withdrawal."""
@@ -121,7 +183,7 @@ class Offer:
 
     def body(self) -> tuple[Any, ...]:
         """Return the array that is signed."""
-        rest = (getattr(self, f.name) for f in fields(self) if f.name != "network")
+        rest = (getattr(self, name) for name in _FIELDS)
         plain = (int(v) if isinstance(v, Side) else v for v in rest)
         return (VERSION, self.network.name, *plain)
 
@@ -143,23 +205,33 @@ class Offer:
             raise InvalidRecord("body", "is not an array")
         if type(body[0]) is not int or body[0] != VERSION:
             raise InvalidRecord("version", f"is not {VERSION}")
-        names = [f.name for f in fields(cls) if f.name != "network"]
-        _, name, *rest = wire.fields("body", body, len(names) + 2)
+        _, name, *rest = wire.fields("body", body, len(_FIELDS) + 2)
         if name != network.name:
             raise InvalidRecord("network", f"is not {network.name}")
-        values = dict(zip(names, rest, strict=True))
+        values = dict(zip(_FIELDS, rest, strict=True))
         values["side"] = Side(wire.within("side", values["side"], 0, 1))
         return cls(network=network, **values)
 
     @classmethod
     def from_wire(cls, raw: object, *, network: Network, now: int) -> Self:
-        """Parse, bound, date-check and verify. Raises InvalidRecord and nothing else."""
-        value = wire.unpack("offer", raw, limit=MAX_BYTES)
-        body, signature = wire.fields("offer", value, 2)
-        offer = cls.from_body(body, network)
-        offer.check_date(now)
+        """Parse, bound, date-check, weigh its work, verify. Raises InvalidRecord alone."""
+        offer, signature = cls.unverified(raw, network=network, now=now)
         verify("signature", offer.maker, offer.hash, signature)
         return offer
+
+    @classmethod
+    def unverified(cls, raw: Any, *, network: Network, now: int) -> tuple[Self, bytes]:
+        """Do all of `from_wire` but the signature, which is returned to be verified."""
+        value = wire.unpack("offer", raw, limit=MAX_BYTES)
+        body, signature = wire.fields("offer", value, 2)
+        wire.exact("signature", signature, 64)
+        offer = cls.from_body(body, network)
+        offer.check_date(now)
+        offer.check_work()
+        # The body as it came is its one spelling: an array of two, then 66 bytes of signature.
+        signed = hashlib.sha256(wire.tag(network.name, "offer") + raw[1:-66]).digest()
+        offer.__dict__["hash"] = signed
+        return offer, signature
 
     def check_date(self, now: int) -> None:
         """Raise InvalidRecord if it has expired, or would live too long."""
@@ -168,10 +240,31 @@ class Offer:
         if self.expires_at > now + MAX_LIFE_S:
             raise InvalidRecord("expires_at", f"is more than {MAX_LIFE_S} s from now")
 
+    @cached_property
+    def work_bits(self) -> int:
+        """Return how many leading zero bits its work shows."""
+        day = work.day_of(self.expires_at)
+        return work.bits(self.network, self.maker, self.currency, self.slot, day, self.work)
+
+    def check_work(self) -> None:
+        """Raise InvalidRecord if its work is too little for its slot."""
+        needed = work.needed_bits(self.network, self.slot)
+        if self.work_bits < needed:
+            raise InvalidRecord(
+                "work", f"has {self.work_bits} zero bits of {needed} for slot {self.slot}"
+            )
+
+
+_FIELDS: Final = tuple(f.name for f in fields(Offer) if f.name != "network")
+
 
 @dataclass(frozen=True, slots=True)
 class OfferRecord:
-    """What a record store must know of an offer: where it is filed and which one wins."""
+    """What a record store must know of an offer: where it is filed and which one wins.
+
+    Under a full key low slots stay before high ones, then more work before less: so whoever
+    would drive the others out needs a new identity for each place.
+    """
 
     market: str
     owner: bytes
@@ -179,6 +272,7 @@ class OfferRecord:
     seq: int
     expires_at: int
     raw: bytes
+    rank: int
     offer: Offer
 
 
@@ -186,22 +280,31 @@ def offer_record(raw: bytes, *, network: Network, now: int) -> OfferRecord:
     """Check an offer for storing or showing it. Raises InvalidRecord."""
     offer = Offer.from_wire(raw, network=network, now=now)
     return OfferRecord(
-        offer.market, offer.maker, offer.offer_id, offer.seq, offer.expires_at, raw, offer
+        market=offer.market,
+        owner=offer.maker,
+        id=bytes([offer.slot]),
+        seq=offer.seq,
+        expires_at=offer.expires_at,
+        raw=raw,
+        rank=(work.MAX_SLOTS - 1 - offer.slot) << 8 | min(offer.work_bits, 255),
+        offer=offer,
     )
 
 
-def _check_escrow_kind(name: object) -> None:
+def _check_escrow_kind(field: str, name: object) -> None:
     if name not in ESCROW_KINDS:
-        raise InvalidRecord("escrow_kinds", f"holds one that is none of {', '.join(ESCROW_KINDS)}")
+        raise InvalidRecord(field, f"holds one that is none of {', '.join(ESCROW_KINDS)}")
 
 
-def _known(field: str, value: object, check: Callable[[object], object]) -> None:
-    """Check a strictly ascending list of 1..MAX_LIST known names."""
-    names = wire.items(field, value, MAX_LIST)
-    if not names:
+def _known(
+    field: str, value: object, check: Callable[[str, object], object], high: int, low: int = 0
+) -> None:
+    """Check a strictly ascending list of low..high known names."""
+    names = wire.items(field, value, high)
+    if len(names) < low:
         raise InvalidRecord(field, "is empty")
     for name in names:
         wire.text(field, name, 32, low=1)
-        check(name)
+        check(field, name)
     if any(a >= b for a, b in pairwise(names)):
         raise InvalidRecord(field, "is not strictly ascending")

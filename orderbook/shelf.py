@@ -32,7 +32,7 @@ class Shelf:
         self, network: Network, *, capacity: int = MAX_KNOWN, per_maker: int = MAX_PER_MAKER
     ) -> None:
         self._network, self._capacity, self._per_maker = network, capacity, per_maker
-        self._makers: dict[bytes, dict[bytes, _Entry]] = {}
+        self._makers: dict[bytes, dict[tuple[str, int], _Entry]] = {}
         self._verified: dict[bytes, Offer] = {}  # the same bytes need one signature check
 
     def __len__(self) -> int:
@@ -43,13 +43,13 @@ class Shelf:
         offer = self._check(raw, now)
         if offer.market != market:
             raise InvalidRecord("currency", f"is filed under {market}")
-        known = self._makers.get(offer.maker, {}).get(offer.offer_id)
+        known = self._makers.get(offer.maker, {}).get(_key(offer))
         if known and _rank(known.raw, known.offer) > _rank(raw, offer):
             raise InvalidRecord("seq", f"is {offer.seq}, but {known.offer.seq} is known")
         if known:
             self._drop(known)
         entry = _Entry(raw, offer, known.first_seen if known else now)
-        self._makers.setdefault(offer.maker, {})[offer.offer_id] = entry
+        self._makers.setdefault(offer.maker, {})[_key(offer)] = entry
         self._verified[entry.raw] = offer
         self._bound(offer.maker, now)
         return offer
@@ -85,7 +85,7 @@ class Shelf:
 
     def _drop(self, entry: _Entry) -> None:
         shelf = self._makers[entry.offer.maker]
-        del shelf[entry.offer.offer_id], self._verified[entry.raw]
+        del shelf[_key(entry.offer)], self._verified[entry.raw]
         if not shelf:
             del self._makers[entry.offer.maker]
 
@@ -131,6 +131,10 @@ def single(offers: Iterable[Offer], prefix: str) -> Offer:
     if len(found) > 1:
         raise NotFound(f"offer: {prefix[:64]!r} fits {len(found)} offers", field="offer_id")
     return next(iter(found.values()))
+
+
+def _key(offer: Offer) -> tuple[str, int]:
+    return offer.currency, offer.slot
 
 
 def _rank(raw: bytes, offer: Offer) -> tuple[int, int]:

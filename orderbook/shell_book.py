@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import trio
 
+from orderbook import work
 from orderbook.currencies import check_currency
 from orderbook.offer import (
     DEFAULT_DEPOSIT_BP,
@@ -96,10 +97,12 @@ class Book:
         Raises InvalidRecord for a bad field, LocalFault beyond MAX_OWN.
         """
         now = self._clock.now()
+        slot = self._free_slot()
         offer = Offer(
             network=self.network,
             offer_id=self._randomness.bytes(16),
             maker=self.node_id,
+            slot=slot,
             side=side,
             currency=currency,
             min_sat=min_sat,
@@ -111,6 +114,7 @@ class Book:
             terms=terms,
             expires_at=now + LIFE_S,
         )
+        offer = replace(offer, seq=self._store.next_seq(now), work=self._work(offer))
         if offer.withdrawn:
             raise InvalidRecord("min_sat", f"is below {self.network.min_amount_sat}")
         if sum(own.state is not OfferState.WITHDRAWN for own in self._store.all()) >= MAX_OWN:
@@ -252,7 +256,7 @@ class Book:
             own = self._store.get(listed.offer.offer_id) or listed
             started = own.offer.offer_id not in self._fresh
             if own.state is OfferState.ENABLED and (started or own.signed_at + REFRESH_S <= now):
-                own = own.renewed(now, LIFE_S)
+                own = self._renewed(own)
                 self._store.save(own)
                 self._fresh.add(own.offer.offer_id)
             if own.unpublished and own.offer.expires_at > now:
@@ -260,10 +264,33 @@ class Book:
 
     def _turn(self, own: OwnOffer, state: OfferState, trade_id: bytes | None) -> OwnOffer:
         """Journal an own offer's next state as a new version, to be published by `run`."""
-        turned = replace(own, state=state, trade_id=trade_id).renewed(self._clock.now(), LIFE_S)
+        turned = self._renewed(replace(own, state=state, trade_id=trade_id))
         self._store.save(turned)
         self._wake.set()
         return turned
+
+    def _renewed(self, own: OwnOffer) -> OwnOffer:
+        """Return the next version, with the work of the day that it expires on."""
+        offer = own.renewed(self._clock.now(), LIFE_S).offer
+        return replace(
+            own.renewed(self._clock.now(), LIFE_S), offer=replace(offer, work=self._work(offer))
+        )
+
+    def _work(self, offer: Offer) -> int:
+        """Return a good work: the one it has, or a new one."""
+        day = work.day_of(offer.expires_at)
+        needed = work.needed_bits(self.network, offer.slot)
+        if offer.work_bits >= needed:
+            return offer.work
+        place = (self.network, offer.maker, offer.currency, offer.slot, day)
+        start = int.from_bytes(self._randomness.bytes(7), "big")
+        while (found := work.find(*place, start=start, tries=1 << 16)) is None:
+            start += 1 << 16
+        return found
+
+    def _free_slot(self) -> int:
+        used = {o.offer.slot for o in self._store.all() if o.state is not OfferState.WITHDRAWN}
+        return min(set(range(work.MAX_SLOTS)) - used)
 
     async def _publish(self, own: OwnOffer) -> OwnOffer:
         """Store the current version; without a holder the row stays to be published."""

@@ -104,7 +104,8 @@ class OwnOffer:
 
     def renewed(self, now: int, life_s: int) -> "OwnOffer":
         """Return the next version: seq one higher, a new expiry, no holder yet."""
-        offer = replace(self.offer, seq=self.offer.seq + 1, expires_at=now + life_s)
+        seq = max(now, self.offer.seq + 1)
+        offer = replace(self.offer, seq=seq, expires_at=now + life_s)
         return replace(self, offer=offer, signed_at=now, acked=0)
 
 
@@ -152,6 +153,10 @@ class OfferStore:
                     values[0],
                     own.offer.expires_at,
                 )
+
+    def next_seq(self, now: int) -> int:
+        """Return a sequence above all that this node has signed, never below `now`."""
+        return max([now, *(own.offer.seq + 1 for own in self.all())])
 
     def acknowledge(self, offer_id: bytes, seq: int, acked: int) -> None:
         """Note that `acked` holders took version `seq`, unless a newer one came meanwhile."""

@@ -108,7 +108,7 @@ class Side:
 
     def takes(self, what: Take, taker: bytes, trade_id: bytes) -> None:
         """Answer a TAKE as a maker does: look, compare, and use the COUNTER in one commit."""
-        offer = self.desk.terms(what.offer_hash)
+        offer = self.desk.terms(what.offer_hash, what.method, b"")
         assert offer is not None
         offer.check(what, self.bargains.agreed(what, taker))
         with self.database.transaction():

@@ -61,6 +61,7 @@ def terms(**change: Any) -> Terms:
         "min_sat": 200_000,
         "max_sat": 2_000_000,
         "price": 61_240_000_000,
+        "slack_bp": 0,
         "method": "CUSTOM",
         "period_s": 345_600,
         "dep_b_bp": 1500,

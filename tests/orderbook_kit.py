@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from orderbook import work
 from orderbook.offer import Offer, Side
 from orderbook.shell_book import Book
 from p2pnode.base import wire
@@ -32,7 +34,16 @@ def offer(**change: Any) -> Offer:
         "terms": "no calls",
         "expires_at": NOW + 1500,
     }
-    return Offer(**(values | change))
+    return worked(Offer(**(values | change)))
+
+
+def worked(made: Offer) -> Offer:
+    """Give an offer the work that its slot and day ask for, unless it has it."""
+    day = work.day_of(made.expires_at)
+    if made.work_bits >= work.needed_bits(made.network, made.slot):
+        return made
+    place = (made.network, made.maker, made.currency, made.slot, day)
+    return replace(made, work=work.find(*place, start=0, tries=1 << 24))
 
 
 def signed_body(body: Any, identity: Identity = KEY) -> bytes:

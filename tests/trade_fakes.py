@@ -90,7 +90,7 @@ class Desk:
         self.policies: dict[bytes, Policy] = {}
         self.versions: dict[bytes, bytes] = {}  # a refreshed offer's hash: its first one's
 
-    def terms(self, offer_hash: bytes) -> Terms | None:
+    def terms(self, offer_hash: bytes, method: str, peer: bytes) -> Terms | None:
         return None if offer_hash in self.reserved else self.offers.get(offer_hash)
 
     def offer_id(self, offer_hash: bytes) -> bytes:
@@ -103,7 +103,7 @@ class Desk:
     def policy(self, offer_id: bytes) -> Policy:
         return self.policies.get(offer_id, Policy())
 
-    def disclosure(self, offer_hash: bytes, salt: bytes) -> Disclosure:
+    def disclosure(self, offer_hash: bytes, method: str, salt: bytes) -> Disclosure:
         return disclose(self._name, salt)
 
     def check(self, raw: bytes, account_hash: bytes, method: str) -> None:

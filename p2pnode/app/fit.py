@@ -36,6 +36,7 @@ from p2pnode.base.transaction import Outpoint
 
 OFFER: Final = "offer"
 ARBITER: Final = "arbiter"
+SLACK_BP: Final = 100  # between two views of one market
 ARBITER_LIFE_S: Final = 2 * 3600  # a holder keeps a record this long after its last put
 BROKEN: Final = "broken"
 BROKEN_LIFE_S: Final = 7 * 86_400  # the same: who cares puts it again every day
@@ -48,7 +49,9 @@ def kinds(network: Network) -> Kinds:
     def offer(raw: bytes, now: int) -> Record:
         found = offer_record(raw, network=network, now=now)
         key = record_key(network, OFFER, found.market, shard_of(found.owner, network))
-        return Record(OFFER, key, found.owner, found.id, found.seq, found.expires_at, raw)
+        return Record(
+            OFFER, key, found.owner, found.id, found.seq, found.expires_at, raw, found.rank
+        )
 
     def arbiter(raw: bytes, now: int) -> Record:
         found = ArbiterRecord.from_wire(raw, network)
@@ -204,9 +207,13 @@ class WalletPurse:
         return self._wallet.owns_script(script)
 
 
-def terms_of(offer: Offer) -> Terms:
-    """Return what the trade needs of an offer."""
-    (method,) = offer.methods
+def terms_of(offer: Offer, method: str, price: int) -> Terms:
+    """Return what the trade needs of an offer for one of its methods, at the price it has now.
+
+    Raises InvalidRecord for a method that it does not name.
+    """
+    if method not in offer.methods:
+        raise InvalidRecord("method", f"is none of {', '.join(offer.methods)}")
     return Terms(
         offer_hash=offer.hash,
         maker=offer.maker,
@@ -215,7 +222,8 @@ def terms_of(offer: Offer) -> Terms:
         exponent=exponent(offer.currency),
         min_sat=offer.min_sat,
         max_sat=offer.max_sat,
-        price=offer.price,
+        price=price,
+        slack_bp=SLACK_BP if offer.floating else 0,
         method=method,
         period_s=METHODS[method].period_s,
         dep_b_bp=offer.dep_b_bp,
@@ -235,15 +243,15 @@ class OfferDesk:
     def __init__(self, book: Book, accounts: AccountStore, network: Network) -> None:
         self._book, self._accounts, self._network = book, accounts, network
 
-    def terms(self, offer_hash: bytes) -> Terms | None:
-        """Return our own offer's terms while it is current and free."""
+    def terms(self, offer_hash: bytes, method: str, peer: bytes) -> Terms | None:
+        """Return our own offer's terms to a peer while it is current and free."""
         try:
             offer, own = self._book.own_version(offer_hash)
         except NotFound:
             return None
         if own.state is not OfferState.ENABLED or offer.withdrawn:
             return None
-        return terms_of(offer)
+        return terms_of(offer, method, offer.price)
 
     def offer_id(self, offer_hash: bytes) -> bytes:
         """Return which own offer a version is of; empty for none."""
@@ -264,8 +272,8 @@ class OfferDesk:
         own = self._book.own(offer_id).answers
         return Policy(accept_bp=own.accept_bp, counter_bp=own.counter_bp, otherwise=own.otherwise)
 
-    def disclosure(self, offer_hash: bytes, salt: bytes) -> Disclosure:
-        """Return the account that our offer names, under a fresh salt."""
+    def disclosure(self, offer_hash: bytes, method: str, salt: bytes) -> Disclosure:
+        """Return the account that our offer has for a method, under a fresh salt."""
         _, own = self._book.own_version(offer_hash)
         return disclosure(self._accounts.get(own.account_id), self._network, salt)
 

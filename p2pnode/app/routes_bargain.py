@@ -62,7 +62,7 @@ class _Bargaining:
             )
             return quote_json(found, row.terms)
         offer = await self._book.fetch(call.text("offer_id"))
-        terms = fit.terms_of(offer)
+        terms = fit.terms_of(offer, call.text("method", offer.methods[0]), offer.price)
         found = await quotes.of(
             terms,
             call.integer("amount_sat"),
@@ -75,9 +75,7 @@ class _Bargaining:
     async def propose(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
         account = self._accounts.named(call.text("account"))
-        terms = fit.terms_of(offer)
-        if account.method != terms.method:
-            raise LocalFault(f"account: is for {account.method}, the offer wants {terms.method}")
+        terms = fit.terms_of(offer, account.method, offer.price)
         made = self._exchange.bargains.propose(
             terms,
             offer.offer_id,
@@ -104,7 +102,7 @@ class _Bargaining:
         if offer.maker != row.peer:
             raise NotFound("the offer is no longer published", field="offer_id")
         trade_id = await self._exchange.opening.take(
-            fit.terms_of(offer),
+            fit.terms_of(offer, row.terms.method, row.terms.price),
             row.amount_sat,
             fit.disclosure(
                 self._account(row),

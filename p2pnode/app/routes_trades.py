@@ -88,9 +88,7 @@ class _Trading:
     async def take(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
         account = self._accounts.named(call.text("account"))
-        terms = fit.terms_of(offer)
-        if account.method != terms.method:
-            raise LocalFault(f"account: is for {account.method}, the offer wants {terms.method}")
+        terms = fit.terms_of(offer, account.method, offer.price)
         salt = self._world.randomness.bytes(32)
         disclosed = fit.disclosure(account, self._world.network, salt)
         trade_id = await self._exchange.opening.take(

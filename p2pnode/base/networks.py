@@ -22,6 +22,7 @@ class Network:
     genesis: str  # block hash as displayed
     identity_bits: int  # leading zero bits a node key must hash to
     take_bits: int  # the same for a TAKE
+    offer_bits: int  # the same for an offer in a maker's first slots
     mailbox_bits: int  # the same for a mailbox entry
     shards: int  # how many DHT keys one market is spread over
     min_arbiters: int  # a draw with fewer eligible bonds is refused
@@ -45,6 +46,7 @@ def _public(name: str, hrp: str, coin_type: int, genesis: str) -> Network:
         genesis=genesis,
         identity_bits=16,
         take_bits=20,
+        offer_bits=20,
         mailbox_bits=20,
         shards=16 if name == "main" else 1,
         min_arbiters=7,
@@ -65,6 +67,7 @@ def _private(name: str) -> Network:
         genesis="0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
         identity_bits=8,
         take_bits=8,
+        offer_bits=8,
         mailbox_bits=8,
         shards=1,
         min_arbiters=3,

@@ -22,7 +22,6 @@ from dht_kit import (
 )
 
 from dht import address, rpc, shell_listen
-from dht.digest import fingerprint
 from dht.keys import distance
 from dht.records import Bounds
 from dht.rpc import Answer
@@ -32,6 +31,7 @@ from dht.transport_libp2p import open_streams
 from p2pnode.base import wire
 from p2pnode.base.errors import LocalFault, StorageFault, Unreachable
 from p2pnode.base.identity import Identity, dht_id
+from p2pnode.base.ranges import fingerprint
 from p2pnode.base.store import Database
 
 KEY = note_key("m")

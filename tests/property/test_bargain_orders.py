@@ -109,7 +109,7 @@ class Play:
     async def answer_all(self) -> None:
         """The maker's half, for every TAKE that is under way."""
         for trade_id, what in self.wanted.items():
-            if self.maker.desk.terms(what.offer_hash) is None:
+            if self.maker.desk.terms(what.offer_hash, what.method, b"") is None:
                 continue  # refused before its COUNTER is looked at
             try:
                 self.maker.takes(what, self.taker.id, trade_id)

@@ -322,7 +322,9 @@ async def test_a_counter_outlives_the_offers_refresh_but_not_its_withdrawal() ->
     what = taker.offered(made, offer_hash=fresh.offer_hash)
     assert maker.bargains.agreed(what, taker.id) == MIDDLE
     maker.desk.offers.clear()
-    assert maker.desk.terms(what.offer_hash) is None  # where a TAKE ends, whatever it names
+    assert (
+        maker.desk.terms(what.offer_hash, what.method, b"") is None
+    )  # where a TAKE ends, whatever it names
     with pytest.raises(PeerFault, match="another offer"):
         maker.bargains.agreed(what, taker.id)
 

@@ -177,6 +177,7 @@ def terms(**change: Any) -> Terms:
         "min_sat": 200_000,
         "max_sat": 5_000_000,
         "price": 60_000_00 * 10_000,
+        "slack_bp": 0,
         "method": "CUSTOM",
         "period_s": 3600,
         "dep_b_bp": 1500,

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from dht.records import MAX_ID_BYTES
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 
 PARTS: Final = 16  # of one answer
 FEW: Final = 8  # records of a range that is not worth parting
 FINGERPRINT_BYTES: Final = 16
-MAX_PLACE_BYTES: Final = 32 + MAX_ID_BYTES
+MAX_PLACE_BYTES: Final = 64  # an owner of 32 bytes, an id of 32 at most
 MAX_COUNT: Final = 1 << 20
 
 Item = tuple[bytes, bytes]  # place (owner || id), SHA-256 of the record

@@ -6,10 +6,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dht import digest
-from dht.digest import FEW, PARTS, Part, between, differing, parts, parts_in, parts_out
-from p2pnode.base import wire
+from p2pnode.base import ranges, wire
 from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.ranges import FEW, PARTS, Part, between, differing, parts, parts_in, parts_out
 
 # A place is owner || id. Few owners, so that places share long beginnings.
 places = st.builds(
@@ -131,5 +130,5 @@ def test_hostile_parts_are_refused_or_can_be_followed(value, low, high, held):
         assert start >= at  # they go forward, within the range
         assert not end or end > start
         assert not high or (end and end <= high)
-        assert 0 <= count <= digest.MAX_COUNT
+        assert 0 <= count <= ranges.MAX_COUNT
         at = end
