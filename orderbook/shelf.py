@@ -133,6 +133,14 @@ def single(offers: Iterable[Offer], prefix: str) -> Offer:
     return next(iter(found.values()))
 
 
+def hex_prefix(text: str) -> str:
+    """Return the hex digits that a user gave of an id. Raises InvalidRecord."""
+    digits = text.strip().lower().removesuffix("…")
+    if not 1 <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
+        raise InvalidRecord("offer_id", "is not 1 to 64 hex digits")
+    return digits
+
+
 def _key(offer: Offer) -> tuple[str, int]:
     return offer.currency, offer.slot
 

@@ -8,6 +8,7 @@ from typing import Any
 from orderbook import work
 from orderbook.offer import Offer, Side
 from orderbook.shell_book import Book
+from orderbook.shell_maker import Maker
 from p2pnode.base import wire
 from p2pnode.base.errors import Unreachable
 from p2pnode.base.identity import Identity
@@ -103,7 +104,8 @@ def make_book(
     database: Database | None = None,
     seed: str = "seed",
 ) -> Book:
-    return Book(identity, NET, clock, Counted(seed), database or Database(None), market)
+    maker = Maker(identity, NET, clock, Counted(seed), database or Database(None), market)
+    return Book(maker, clock, market)
 
 
 TERMS: dict[str, Any] = {

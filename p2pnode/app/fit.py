@@ -26,7 +26,7 @@ from orderbook.accounts import Account, check_disclosure
 from orderbook.currencies import exponent
 from orderbook.methods import METHODS
 from orderbook.offer import Offer, Side, offer_record
-from orderbook.shell_book import Book
+from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
 from orderbook.store_offers import OfferState
 from p2pnode.base import wire
@@ -240,13 +240,13 @@ def disclosure(account: Account, network: Network, salt: bytes) -> Disclosure:
 class OfferDesk:
     """The order book's side of a trade."""
 
-    def __init__(self, book: Book, accounts: AccountStore, network: Network) -> None:
-        self._book, self._accounts, self._network = book, accounts, network
+    def __init__(self, maker: Maker, accounts: AccountStore, network: Network) -> None:
+        self._maker, self._accounts, self._network = maker, accounts, network
 
     def terms(self, offer_hash: bytes, method: str, peer: bytes) -> Terms | None:
         """Return our own offer's terms to a peer while it is current and free."""
         try:
-            offer, own = self._book.own_version(offer_hash)
+            offer, own = self._maker.own_version(offer_hash)
         except NotFound:
             return None
         if own.state is not OfferState.ENABLED or offer.withdrawn:
@@ -256,25 +256,25 @@ class OfferDesk:
     def offer_id(self, offer_hash: bytes) -> bytes:
         """Return which own offer a version is of; empty for none."""
         try:
-            return self._book.own_version(offer_hash)[0].offer_id
+            return self._maker.own_version(offer_hash)[0].offer_id
         except NotFound:
             return b""
 
     def is_open(self, offer_id: bytes) -> bool:
         """Tell whether an own offer can be taken now."""
         try:
-            return self._book.own(offer_id).state is OfferState.ENABLED
+            return self._maker.own(offer_id).state is OfferState.ENABLED
         except NotFound:
             return False
 
     def policy(self, offer_id: bytes) -> Policy:
         """Return how this node answers proposals for an own offer."""
-        own = self._book.own(offer_id).answers
+        own = self._maker.own(offer_id).answers
         return Policy(accept_bp=own.accept_bp, counter_bp=own.counter_bp, otherwise=own.otherwise)
 
     def disclosure(self, offer_hash: bytes, method: str, salt: bytes) -> Disclosure:
         """Return the account that our offer has for a method, under a fresh salt."""
-        _, own = self._book.own_version(offer_hash)
+        _, own = self._maker.own_version(offer_hash)
         return disclosure(self._accounts.get(own.account_id), self._network, salt)
 
     def check(self, raw: bytes, account_hash: bytes, method: str) -> None:
@@ -286,16 +286,16 @@ class OfferDesk:
     def reserve(self, offer_hash: bytes, trade_id: bytes) -> None:
         """Take our offer out of the book. Raises LocalFault if another trade has it."""
         try:
-            offer, _ = self._book.own_version(offer_hash)
+            offer, _ = self._maker.own_version(offer_hash)
         except NotFound:
             raise LocalFault("the offer has expired meanwhile", field="offer_hash") from None
-        self._book.reserve(offer.offer_id, trade_id)
+        self._maker.reserve(offer.offer_id, trade_id)
 
     def release(self, offer_hash: bytes, trade_id: bytes) -> None:
         """Put it back if this trade had reserved it."""
-        for own in self._book.mine():
+        for own in self._maker.mine():
             if own.trade_id == trade_id:
-                self._book.release(own.offer.offer_id, trade_id)
+                self._maker.release(own.offer.offer_id, trade_id)
 
 
 def details(raw: bytes, account_hash: bytes, network: Network) -> str:

@@ -34,12 +34,15 @@ from escrow.store_evidence import Shelf
 from escrow.store_journal import Journal
 from escrow.store_locks import CoinLocks
 from orderbook.shell_book import Book
+from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
 from p2pnode import __version__
 from p2pnode.app import (
     fit,
+    routes_accounts,
     routes_bargain,
     routes_bonds,
+    routes_book,
     routes_cases,
     routes_draws,
     routes_export,
@@ -156,7 +159,8 @@ class Node:
         locks = CoinLocks(database)
         wallet = BdkWallet(words, network, database, chain, locks)
         offers = fit.DhtRecords(dht, network, fit.OFFER)
-        book = Book(me, network, clock, randomness, database, offers)
+        maker = Maker(me, network, clock, randomness, database, offers)
+        book = Book(maker, clock, offers)
         account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
         evidence_key = wire.digest(wire.tag(network.name, "evidence-key"), [keystore.seed.reveal()])
         accounts = AccountStore(database, network, account_key, randomness)
@@ -170,7 +174,7 @@ class Node:
             chain=chain,
             purse=fit.WalletPurse(wallet),
             keys=TradeKeys(words, network),
-            desk=fit.OfferDesk(book, accounts, network),
+            desk=fit.OfferDesk(maker, accounts, network),
             announce=self.events,
         )
         registry = fit.DhtRecords(dht, network, fit.ARBITER)
@@ -183,7 +187,9 @@ class Node:
         routes = [
             *self._house_routes(),
             *routes_net.routes(dht, self._streams, me, network, clock, minute),
-            *routes_offers.routes(book, accounts, network=network, clock=clock),
+            *routes_accounts.routes(accounts, network, clock),
+            *routes_offers.routes(maker, accounts),
+            *routes_book.routes(book, accounts),
             *routes_wallet.routes(wallet, chain, locks),
             *routes_trades.routes(exchange, book, accounts),
             *routes_bargain.routes(exchange, book, accounts),
@@ -214,7 +220,7 @@ class Node:
             await nursery.start(rooms.wallet.run)
         await nursery.start(rooms.box.run)
         await nursery.start(rooms.exchange.run)
-        nursery.start_soon(rooms.book.run)
+        nursery.start_soon(rooms.book.maker.run)
         nursery.start_soon(self._announce)
         await nursery.start(rooms.api.serve, self._settings.data_dir, stop)
         self.events.publish("started")

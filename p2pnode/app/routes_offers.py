@@ -1,24 +1,19 @@
-"""The local API's verbs for offers and payment accounts.
+"""The local API's verbs for one's own offers.
 
 Amounts in satoshi, `price` in minor units per BTC x 10^4, `exponent` the currency's
-decimals. POST /v1/accounts honours no idempotency key on purpose: its body holds account
-details, which must not come to rest in a table of answers; a name is unique instead.
+decimals.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from orderbook.accounts import Account
 from orderbook.currencies import exponent
-from orderbook.methods import METHODS, account_form, as_mapping
 from orderbook.offer import DEFAULT_DEPOSIT_BP, Offer, Side
-from orderbook.shell_book import Book
+from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
 from orderbook.store_offers import Answers, OwnOffer
 from p2pnode.app.routes import Call, Route
 from p2pnode.base.errors import NotFound, UsageFault
-from p2pnode.base.networks import Network
-from p2pnode.base.ports import Clock
 
 
 def offer_json(offer: Offer, *, mine: bool) -> dict[str, Any]:
@@ -43,6 +38,14 @@ def offer_json(offer: Offer, *, mine: bool) -> dict[str, Any]:
     }
 
 
+def name_of(accounts: AccountStore, account_id: bytes) -> str:
+    """Return an account's name, empty for one that is gone."""
+    try:
+        return accounts.get(account_id).name
+    except NotFound:
+        return ""
+
+
 def own_json(own: OwnOffer, account: Callable[[bytes], str]) -> dict[str, Any]:
     """Return an own offer: its terms, and what only its maker knows."""
     return offer_json(own.offer, mine=True) | {
@@ -58,20 +61,12 @@ def own_json(own: OwnOffer, account: Callable[[bytes], str]) -> dict[str, Any]:
     }
 
 
-def account_json(account: Account, network: Network) -> dict[str, Any]:
-    """Return an account without its details."""
-    account_id = account.account_id(network).hex()
-    return {"name": account.name, "method": account.method, "account_id": account_id}
-
-
-def routes(book: Book, accounts: AccountStore, *, network: Network, clock: Clock) -> list[Route]:
+def routes(maker: Maker, accounts: AccountStore) -> list[Route]:
     """Return the routes of this room."""
-    offers, own = _Offers(book, accounts), _Accounts(accounts, network, clock)
+    offers = _Offers(maker, accounts)
     return [
         Route("POST", "/v1/offers", offers.create, once=True, summary="Publish an offer"),
-        Route("GET", "/v1/offers", offers.find, summary="List a market, best price first"),
         Route("GET", "/v1/offers/mine", offers.mine, summary="List own offers"),
-        Route("GET", "/v1/offers/{offer_id}", offers.show, summary="Show one offer"),
         Route(
             "POST",
             "/v1/offers/{offer_id}/cancel",
@@ -86,28 +81,24 @@ def routes(book: Book, accounts: AccountStore, *, network: Network, clock: Clock
             once=True,
             summary="Set how proposals of another price are answered",
         ),
-        Route("GET", "/v1/currencies/{currency}", _currency, summary="A currency's exponent"),
-        Route("POST", "/v1/accounts", own.add, summary="Add a payment account"),
-        Route("GET", "/v1/accounts", own.all, summary="List payment accounts"),
-        Route("GET", "/v1/accounts/methods", own.methods, summary="List payment methods"),
     ]
 
 
 class _Offers:
-    def __init__(self, book: Book, accounts: AccountStore) -> None:
-        self._book, self._accounts = book, accounts
+    def __init__(self, maker: Maker, accounts: AccountStore) -> None:
+        self._maker, self._accounts = maker, accounts
 
     async def create(self, call: Call) -> dict[str, Any]:
         account = self._accounts.named(call.text("account"))
-        side = _side(call.text("side"))
-        own = await self._book.create(
+        side = side_of(call.text("side"))
+        own = await self._maker.create(
             side=side,
             currency=call.text("currency"),
             min_sat=call.integer("min_sat"),
             max_sat=call.integer("max_sat"),
             price=call.integer("price"),
             method=account.method,
-            account_id=account.account_id(self._book.network),
+            account_id=account.account_id(self._maker.network),
             dep_b_bp=call.integer("deposit_buyer_bp", DEFAULT_DEPOSIT_BP),
             dep_s_bp=call.integer("deposit_seller_bp", DEFAULT_DEPOSIT_BP),
             terms=call.text("terms", ""),
@@ -116,60 +107,18 @@ class _Offers:
         return own_json(own, self._name)
 
     async def answer(self, call: Call) -> dict[str, Any]:
-        offer = self._book.get_mine(call.text("offer_id"))
-        return own_json(self._book.answer(offer.offer_id, _answers(call)), self._name)
-
-    async def find(self, call: Call) -> list[dict[str, Any]]:
-        side = call.text("side", "")
-        found = await self._book.find(call.text("currency"), _side(side) if side else None)
-        return [offer_json(offer, mine=self._book.is_mine(offer)) for offer in found]
+        offer = self._maker.get_mine(call.text("offer_id"))
+        return own_json(self._maker.answer(offer.offer_id, _answers(call)), self._name)
 
     async def mine(self, call: Call) -> list[dict[str, Any]]:
-        return [own_json(own, self._name) for own in self._book.mine()]
-
-    async def show(self, call: Call) -> dict[str, Any]:
-        offer = self._book.get(call.text("offer_id"))
-        if self._book.is_mine(offer):
-            return own_json(self._book.own(offer.offer_id), self._name)
-        return offer_json(offer, mine=False)
+        return [own_json(own, self._name) for own in self._maker.mine()]
 
     async def cancel(self, call: Call) -> dict[str, Any]:
-        offer = self._book.get_mine(call.text("offer_id"))
-        return own_json(await self._book.withdraw(offer.offer_id), self._name)
+        offer = self._maker.get_mine(call.text("offer_id"))
+        return own_json(await self._maker.withdraw(offer.offer_id), self._name)
 
     def _name(self, account_id: bytes) -> str:
-        try:
-            return self._accounts.get(account_id).name
-        except NotFound:
-            return ""
-
-
-class _Accounts:
-    def __init__(self, accounts: AccountStore, network: Network, clock: Clock) -> None:
-        self._accounts, self._network, self._clock = accounts, network, clock
-
-    async def add(self, call: Call) -> dict[str, Any]:
-        details = call.body.get("details")
-        if not isinstance(details, dict):
-            raise UsageFault("details: is not an object of the method's fields", field="details")
-        account = self._accounts.add(
-            call.text("name"), call.text("method"), details, now=self._clock.now()
-        )
-        return account_json(account, self._network)
-
-    async def all(self, call: Call) -> list[dict[str, Any]]:
-        return [
-            account_json(a, self._network) | {"details": as_mapping(a.method, a.details)}
-            for a in self._accounts.all()
-        ]
-
-    async def methods(self, call: Call) -> list[dict[str, Any]]:
-        return [account_form(method) for method in METHODS]
-
-
-async def _currency(call: Call) -> dict[str, Any]:
-    currency = call.text("currency")
-    return {"currency": currency, "exponent": exponent(currency)}
+        return name_of(self._accounts, account_id)
 
 
 def _answers(call: Call) -> Answers:
@@ -182,7 +131,8 @@ def _answers(call: Call) -> Answers:
     )
 
 
-def _side(text: str) -> Side:
+def side_of(text: str) -> Side:
+    """Read buy or sell. Raises UsageFault."""
     try:
         return Side[text.upper()]
     except KeyError:

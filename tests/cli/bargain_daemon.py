@@ -13,8 +13,16 @@ from orderbook_kit import Market
 from trade_kit import NET, Rig, rig
 
 from orderbook.shell_book import Book
+from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
-from p2pnode.app import client, routes_bargain, routes_offers, routes_trades
+from p2pnode.app import (
+    client,
+    routes_accounts,
+    routes_bargain,
+    routes_book,
+    routes_offers,
+    routes_trades,
+)
 from p2pnode.app.api import Api
 from p2pnode.app.events import Events
 from p2pnode.app.fit import OfferDesk
@@ -57,11 +65,16 @@ class Town:
             self._rig = r
             for name in ("maker", "taker"):
                 node = r[name]
-                book = Book(node.identity, NET, r.clock, SystemRandomness(), node.database, market)
+                maker = Maker(
+                    node.identity, NET, r.clock, SystemRandomness(), node.database, market
+                )
+                book = Book(maker, r.clock, market)
                 accounts = AccountStore(node.database, NET, b"k" * 32, SystemRandomness())
-                node.exchange.world.desk = OfferDesk(book, accounts, NET)
+                node.exchange.world.desk = OfferDesk(maker, accounts, NET)
                 served = [
-                    *routes_offers.routes(book, accounts, network=NET, clock=r.clock),
+                    *routes_accounts.routes(accounts, NET, r.clock),
+                    *routes_offers.routes(maker, accounts),
+                    *routes_book.routes(book, accounts),
                     *routes_trades.routes(node.exchange, book, accounts),
                     *routes_bargain.routes(node.exchange, book, accounts),
                 ]

@@ -12,10 +12,9 @@ from click.testing import CliRunner, Result
 from orderbook_kit import KEY, NET, Counted, FakeClock, Market, make_book
 
 from orderbook.store_accounts import AccountStore
-from p2pnode.app import client
+from p2pnode.app import client, routes_accounts, routes_book, routes_offers
 from p2pnode.app.api import Api
 from p2pnode.app.events import Events
-from p2pnode.app.routes_offers import routes
 from p2pnode.base.identity import Identity
 from p2pnode.base.store import Database
 
@@ -36,7 +35,11 @@ class Daemon:
         database = Database(self.folder / "node.sqlite")
         book = make_book(self.market, self.clock, self._identity, database, self._seed)
         accounts = AccountStore(database, NET, b"k" * 32, Counted(self._seed))
-        served = routes(book, accounts, network=NET, clock=self.clock)
+        served = [
+            *routes_accounts.routes(accounts, NET, self.clock),
+            *routes_offers.routes(book.maker, accounts),
+            *routes_book.routes(book, accounts),
+        ]
         self._token, self._stop = trio.lowlevel.current_trio_token(), trio.Event()
         async with trio.open_nursery() as nursery:
             api = Api(served, Events(database), database)

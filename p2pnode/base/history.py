@@ -1,0 +1,25 @@
+"""What a node's receipts prove of its past (docs/offers.md, "History")."""
+
+from dataclasses import dataclass
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Trades proven on the chain. Times by the chain's clock, unix seconds.
+
+    `partners` are the distinct counterparties that weigh; `first_at` is when the first
+    trade that weighs was funded, 0 without one.
+    """
+
+    trades: int = 0
+    partners: int = 0
+    first_at: int = 0
+
+    def days(self, now: int) -> int:
+        """Return how many whole days ago the first trade was, 0 without one."""
+        return max(0, now - self.first_at) // DAY_S if self.first_at else 0
+
+
+NONE = History()
