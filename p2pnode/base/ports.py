@@ -7,6 +7,7 @@ are the real ones.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 
@@ -101,6 +102,58 @@ class Streams(Protocol):
 
     def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
         """Answer inbound streams of `protocol` with `handler`, one task each."""
+        ...
+
+
+class Verdict(Enum):
+    """What a judge makes of a message that a peer has passed on."""
+
+    ACCEPT = "accept"  # it is passed on
+    IGNORE = "ignore"  # it is not, and nobody is to blame
+    REJECT = "reject"  # it is not, and whoever passed it on had not verified it
+
+
+Judge = Callable[[bytes, bytes], Awaitable[Verdict]]  # data, the node id it came from
+
+
+class Reachable(Protocol):
+    """A node and where it was last said to be."""
+
+    @property
+    def node_id(self) -> bytes:
+        """Return its node id."""
+        ...
+
+    @property
+    def addrs(self) -> tuple[str, ...]:
+        """Return its multiaddrs, without the /p2p part."""
+        ...
+
+
+class Gossip(Protocol):
+    """Messages to everybody who has joined a topic (libp2p gossipsub v1.1)."""
+
+    def join(self, topic: str, judge: Judge) -> None:
+        """Take part in a topic; `judge` decides on each message before it is passed on.
+
+        Joined already, only the judge is replaced. Raises LocalFault over the cap of topics.
+        """
+        ...
+
+    def leave(self, topic: str) -> None:
+        """Take part no longer; never raises."""
+        ...
+
+    async def publish(self, topic: str, data: bytes) -> int:
+        """Send a message of ours, which is not judged; returns to how many peers it goes.
+
+        0 if nobody else is there, or if these bytes were published or received within two
+        minutes. Raises InvalidRecord for a message that is too long.
+        """
+        ...
+
+    def meet(self, topic: str, peers: Sequence[Reachable]) -> None:
+        """Name nodes that are said to be in a topic: as many as are wanted are dialled."""
         ...
 
 
