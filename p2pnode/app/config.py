@@ -7,6 +7,8 @@
     mdns = "auto"                                   # on, off; auto: unless on loopback
     metrics = "127.0.0.1:9464"                      # Prometheus; nobody asks without it
     exempt_subnets = ["127.0.0.0/8", "::1/128"]     # no cap counts these addresses
+    prices = ["kraken", "bitstamp", "file:prices.json"]  # who says what bitcoin costs
+    proxy = "socks5://127.0.0.1:9050"               # through which those sources are asked
 
 Read strictly: an unknown name, or a value of another form, is an error that names it.
 """
@@ -32,8 +34,11 @@ MDNS: Final = ("auto", "on", "off")
 MAX_EXEMPT: Final = 16
 EXEMPT: Final = ("127.0.0.0/8", "::1/128")
 WIDEST: Final = {4: 8, 6: 7}  # bits that a network without caps names at least
-_TEXTS: Final = ("network", "listen", "electrum", "mdns", "metrics")
-_LISTS: Final = ("bootstrap", "exempt_subnets")
+MAX_PRICES: Final = 16
+MAX_PATH: Final = 1024
+PRICES_FILE: Final = "file:prices.json"  # what a private network reads if nothing is named
+_TEXTS: Final = ("network", "listen", "electrum", "mdns", "metrics", "proxy")
+_LISTS: Final = ("bootstrap", "exempt_subnets", "prices")
 KNOWN: Final = (*_TEXTS, *_LISTS)
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ENDPOINT: Final = re.compile(
@@ -54,6 +59,8 @@ class Settings:
     mdns: str = "auto"  # look for peers on the LAN
     metrics: str = ""  # IP:PORT for Prometheus; empty: none are served
     exempt_subnets: tuple[str, ...] = EXEMPT  # networks of one's own machines
+    prices: tuple[str, ...] = ()  # names of price sources, or file:PATH
+    proxy: str = ""  # socks5://HOST:PORT or http://HOST:PORT; empty: sources are asked directly
     seed: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +78,15 @@ class Settings:
         if self.metrics:
             metrics_address("metrics", self.metrics)
         self.exempt()
+        check_prices("prices", self.prices)
+        if self.proxy:
+            proxy_address("proxy", self.proxy)
+
+    @property
+    def price_sources(self) -> tuple[str, ...]:
+        """Return whom to ask for prices: on a private network at least a local file."""
+        private = self.network.name in ("sandbox", "regtest")
+        return self.prices or ((PRICES_FILE,) if private else ())
 
     def exempt(self) -> tuple[IPNetwork, ...]:
         """Return the networks whose addresses no cap counts. Raises Misconfigured."""
@@ -119,6 +135,10 @@ class Settings:
             lines.append(f"metrics = {_quoted(self.metrics)}")
         if self.exempt_subnets != EXEMPT:
             lines.append(f"exempt_subnets = {_list(self.exempt_subnets)}")
+        if self.prices:
+            lines.append(f"prices = {_list(self.prices)}")
+        if self.proxy:
+            lines.append(f"proxy = {_quoted(self.proxy)}")
         path = self.data_dir / FILE
         beside = path.with_suffix(".new")
         try:
@@ -167,6 +187,40 @@ def metrics_address(field: str, text: str) -> tuple[str, int]:
         return str(ipaddress.ip_address(match[1] or match[2])), int(match[3])
     except ValueError:
         raise fault from None
+
+
+def check_prices(field: str, names: tuple[str, ...]) -> None:
+    """Check the names of price sources. Raises Misconfigured saying which there are."""
+    if not names:
+        return
+    if len(names) > MAX_PRICES:
+        raise Misconfigured(f"{field}: is over {MAX_PRICES} sources", field=field)
+    if len(set(names)) != len(names):
+        raise Misconfigured(f"{field}: names a source twice", field=field)
+    from orderbook.price_adapters import ADAPTERS
+
+    for name in names:
+        path = name.removeprefix("file:")
+        if path != name:
+            if not (0 < len(path) <= MAX_PATH and path.isprintable()):
+                raise Misconfigured(f"{field}: {name[:80]!r} is not file:PATH", field=field)
+        elif name not in ADAPTERS:
+            known = ", ".join(ADAPTERS)
+            raise Misconfigured(
+                f"{field}: {name[:40]!r} is none of {known} and file:PATH", field=field
+            )
+
+
+def proxy_address(field: str, text: str) -> str:
+    """Check socks5://HOST:PORT or http://HOST:PORT. Raises Misconfigured."""
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("socks5", "http"):
+        raise Misconfigured(
+            f"{field}: {text[:80]!r} is not like socks5://127.0.0.1:9050 or http://HOST:PORT",
+            field=field,
+        )
+    endpoint(field, rest)
+    return text
 
 
 def subnet(field: str, text: str) -> IPNetwork:

@@ -33,8 +33,10 @@ from escrow.shell_desktop import Desktop
 from escrow.store_evidence import Shelf
 from escrow.store_journal import Journal
 from escrow.store_locks import CoinLocks
+from orderbook.backend_prices import open_sources
 from orderbook.shell_book import Book
 from orderbook.shell_maker import Maker
+from orderbook.shell_prices import Prices
 from orderbook.store_accounts import AccountStore
 from p2pnode import __version__
 from p2pnode.app import (
@@ -114,6 +116,7 @@ class _Rooms:
     box: Mailbox
     exchange: Exchange
     api: Api
+    prices: Prices
 
 
 class Node:
@@ -161,6 +164,8 @@ class Node:
         offers = fit.DhtRecords(dht, network, fit.OFFER)
         maker = Maker(me, network, clock, randomness, database, offers)
         book = Book(maker, clock, offers)
+        sources = open_sources(settings.price_sources, settings.data_dir)
+        prices = Prices(sources, clock, randomness)
         account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
         evidence_key = wire.digest(wire.tag(network.name, "evidence-key"), [keystore.seed.reveal()])
         accounts = AccountStore(database, network, account_key, randomness)
@@ -202,7 +207,7 @@ class Node:
             *routes_hearing.routes(exchange),
         ]
         api = Api(routes, self.events, database)
-        return _Rooms(dht, minute, chain, wallet, book, box, exchange, api)
+        return _Rooms(dht, minute, chain, wallet, book, box, exchange, api, prices)
 
     async def start(self, nursery: trio.Nursery, stop: trio.Event) -> None:
         """Start every room; returns when all of them answer."""
@@ -220,6 +225,7 @@ class Node:
             await nursery.start(rooms.wallet.run)
         await nursery.start(rooms.box.run)
         await nursery.start(rooms.exchange.run)
+        nursery.start_soon(rooms.prices.run)
         nursery.start_soon(rooms.book.maker.run)
         nursery.start_soon(self._announce)
         await nursery.start(rooms.api.serve, self._settings.data_dir, stop)

@@ -1,0 +1,188 @@
+"""Reference prices kept fresh: every source polled, each at its own pace.
+
+    asked for ── followed for FOLLOW_S ── poll ── quotes ── refer() ── reference
+                                            └ failed: named, tried again later and later
+
+A currency is followed from the moment somebody asks for its price; nobody is called for
+another. A source that fails ends nothing: its last price ages until it is stale. Which
+quotes count is decided by `orderbook.prices`.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import trio
+
+from orderbook.currencies import check_currency
+from orderbook.prices import Quote, Reference, refer
+from p2pnode.base.errors import NodeError
+from p2pnode.base.ports import Clock, Randomness
+
+log: Final = logging.getLogger(__name__)
+
+POLL_S: Final = 60
+MOST_S: Final = 960  # between two tries at a source that goes on failing
+LEAST_S: Final = 2  # between two requests to one source, whoever asks for what
+JITTER: Final = 0.1  # of a pause, either way
+FOLLOW_S: Final = 3600  # after the last question
+MAX_FOLLOWED: Final = 32  # currencies; the one asked for longest ago gives way
+SETTLE_S: Final = 10  # that a first question waits for its answers
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One answer: (price, its time or 0) of a currency, or what is wrong with it."""
+
+    prices: Mapping[str, tuple[int, int]]
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Somebody who says what bitcoin costs."""
+
+    @property
+    def name(self) -> str:
+        """Return what the settings call it."""
+        ...
+
+    @property
+    def every_s(self) -> int:
+        """Return the seconds between two polls while all goes well."""
+        ...
+
+    async def ask(self, currencies: Collection[str]) -> Said:
+        """Return what it says of those currencies. Raises NodeError, and nothing else."""
+        ...
+
+
+class Prices:
+    """The reference prices of one node."""
+
+    def __init__(self, sources: Sequence[Source], clock: Clock, randomness: Randomness) -> None:
+        self._sources = tuple(sources)
+        self._clock, self._randomness = clock, randomness
+        self._followed: OrderedDict[str, int] = OrderedDict()  # currency -> last asked for
+        self._quotes: dict[tuple[str, str], Quote] = {}  # by source and currency
+        self._failed: dict[tuple[str, str], str] = {}
+        self._news = trio.Event()  # somebody asked for a currency that was not followed
+        self._changed = trio.Event()
+
+    @property
+    def changed(self) -> trio.Event:
+        """Return an event that is set when a source has next been heard, or has failed."""
+        return self._changed
+
+    def reference(self, currency: str) -> int:
+        """Return minor units per BTC x 10^4 as of now, 0 if no source can be believed."""
+        found = self.view(currency)
+        return found.price if found else 0
+
+    def view(self, currency: str) -> Reference | None:
+        """Return the reference with its sources; None where no source is configured.
+
+        Raises InvalidRecord for an unknown currency.
+        """
+        check_currency("currency", currency)
+        if not self._sources:
+            return None
+        self._follow(currency)
+        names = [source.name for source in self._sources]
+        quotes = [q for name in names if (q := self._quotes.get((name, currency)))]
+        failed = {n: why for n in names if (why := self._failed.get((n, currency)))}
+        return refer(currency, quotes, failed, self._clock.now())
+
+    async def settle(self, currency: str) -> Reference | None:
+        """Return the reference as soon as every source has been heard, or after SETTLE_S."""
+        self.view(currency)
+        with trio.move_on_after(SETTLE_S):
+            while any(self._unheard(source, currency) for source in self._sources):
+                await self._changed.wait()
+        return self.view(currency)
+
+    async def run(self) -> None:
+        """Poll every source until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for source in self._sources:
+                nursery.start_soon(self._poll_on, source)
+            await trio.sleep_forever()
+
+    # -- one source
+
+    async def _poll_on(self, source: Source) -> None:
+        misses = 0
+        while True:
+            if wanted := self._wanted():
+                misses = 0 if await self._poll(source, wanted) else misses + 1
+            with trio.move_on_after(self._pause_s(source, misses)):
+                await trio.sleep(LEAST_S)
+                if misses:
+                    await trio.sleep_forever()
+                while not any(self._unheard(source, c) for c in self._followed):
+                    await self._news.wait()
+
+    async def _poll(self, source: Source, wanted: Sequence[str]) -> bool:
+        """Ask once; tell whether it answered."""
+        try:
+            said = await source.ask(wanted)
+        except NodeError as error:
+            self._note(source, dict.fromkeys(wanted, str(error)))
+            return False
+        now = self._clock.now()
+        for currency, (price, at) in said.prices.items():
+            if currency in wanted:
+                at = min(at or now, now)
+                quote = Quote(source.name, currency, price, at)
+                self._quotes[source.name, currency] = quote
+                self._failed.pop((source.name, currency), None)
+        missing = set(wanted) - set(said.prices)
+        for currency in missing:  # it takes its word back
+            self._quotes.pop((source.name, currency), None)
+        faults = {c: said.faults.get(c, f"has no price in {c}") for c in missing}
+        self._note(source, faults)
+        return True
+
+    def _note(self, source: Source, faults: Mapping[str, str]) -> None:
+        for currency, why in faults.items():
+            if currency in self._followed:
+                self._failed[source.name, currency] = why
+        for why in sorted(set(faults.values())):
+            log.info("price source %s: %s", source.name, why)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _pause_s(self, source: Source, misses: int) -> float:
+        pause = min(MOST_S, source.every_s * 2**misses) if misses else source.every_s
+        part = int.from_bytes(self._randomness.bytes(2), "big") / 0xFFFF
+        return float(max(LEAST_S, pause * (1 + JITTER * (2 * part - 1))))
+
+    # -- what is followed
+
+    def _follow(self, currency: str) -> None:
+        news = currency not in self._followed
+        self._followed[currency] = self._clock.now()
+        self._followed.move_to_end(currency)
+        if news:
+            if len(self._followed) > MAX_FOLLOWED:
+                self._forget(next(iter(self._followed)))
+            self._news.set()
+            self._news = trio.Event()
+
+    def _wanted(self) -> tuple[str, ...]:
+        """Return the currencies followed, without those that nobody asked for lately."""
+        now = self._clock.now()
+        for currency in [c for c, at in self._followed.items() if at + FOLLOW_S < now]:
+            self._forget(currency)
+        return tuple(self._followed)
+
+    def _forget(self, currency: str) -> None:
+        self._followed.pop(currency)
+        for source in self._sources:
+            self._quotes.pop((source.name, currency), None)
+            self._failed.pop((source.name, currency), None)
+
+    def _unheard(self, source: Source, currency: str) -> bool:
+        place = (source.name, currency)
+        return place not in self._quotes and place not in self._failed
