@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dht.quota import Buckets
 from dht.subnets import Subnets
 from p2pnode.base.errors import Unreachable
+from p2pnode.base.quota import Buckets
 
 HANDSHAKE_RATE: Final = 5.0  # a second from one subnet, lasting: each costs some 8 ms of a core
 HANDSHAKE_BURST: Final = 50.0

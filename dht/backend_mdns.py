@@ -30,11 +30,11 @@ from zeroconf import (  # type: ignore[attr-defined]
 
 from dht import endpoint
 from dht.endpoint import Peer
-from dht.quota import Buckets
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.identity import peer_id
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Randomness
+from p2pnode.base.quota import Buckets
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ import trio
 from dht import endpoint, rpc
 from dht.admission import Full
 from dht.endpoint import Peer, merge_peers
-from dht.quota import Buckets
 from dht.routing import Table
 from dht.rtt import SOFT_MAX, Rtts
 from dht.shell_link import Link
@@ -24,6 +23,7 @@ from dht.standing import Ban, Event, Standing
 from dht.subnets import Subnets
 from p2pnode.base.errors import InvalidRecord, PeerFault, Unreachable
 from p2pnode.base.ports import Clock
+from p2pnode.base.quota import Buckets
 
 log = logging.getLogger(__name__)
 

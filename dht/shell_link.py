@@ -12,11 +12,11 @@ from typing import Any, Final
 import trio
 
 from dht import rpc
-from dht.quota import Buckets
 from dht.rpc import Answer, Ask, News
 from dht.rtt import HARD_MAX
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, Unreachable
 from p2pnode.base.ports import Channel
+from p2pnode.base.quota import Buckets
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 import trio
 
 from dht import rpc
-from dht.quota import Buckets
 from dht.rpc import Answer, Ask, News
 from dht.shell_rpc import Note
 from dht.standing import Event
@@ -23,6 +22,7 @@ from dht.tally import Tally
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, NodeError, StorageFault
 from p2pnode.base.ports import Channel
+from p2pnode.base.quota import Buckets
 
 log = logging.getLogger(__name__)
 

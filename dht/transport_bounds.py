@@ -18,9 +18,9 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_GO_AWAY, YAMUX_HEADER_FORMAT
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
-from dht.quota import Buckets
 from dht.subnets import Subnets
 from dht.tally import Tally
+from p2pnode.base.quota import Buckets
 
 FRAME_RATE: Final = 2_000.0  # Yamux frames a second read of one peer, lasting; a question is three
 FRAME_BURST: Final = 4_000.0

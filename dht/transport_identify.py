@@ -21,10 +21,10 @@ from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 from multiaddr.exceptions import StringParseError
 
-from dht.quota import Buckets
 from dht.transport_channel import LIBRARY_FAULTS, Libp2pChannel
 from dht.transport_secure import Connection
 from p2pnode import __version__
+from p2pnode.base.quota import Buckets
 
 if TYPE_CHECKING:
     from dht.transport_libp2p import Libp2pStreams

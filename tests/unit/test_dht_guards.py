@@ -3,15 +3,16 @@
 import pytest
 from dht_kit import NOTE, NOW, identity
 
-from dht import admission, quota, standing
+from dht import admission, standing
 from dht.admission import Door, Guest, Limits
 from dht.listens import MAX_PER_CALLER, Listens
-from dht.quota import Buckets
 from dht.rpc import DIGEST, PING, STORE, Ask
 from dht.shell_serve import _cost
 from dht.standing import Ban, Event, Standing, is_lie
 from dht.subnets import Subnets
+from p2pnode.base import quota
 from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.quota import Buckets
 
 ALICE, BOB = identity("alice").node_id, identity("bob").node_id
 

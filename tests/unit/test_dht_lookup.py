@@ -4,15 +4,16 @@ import hashlib
 
 import pytest
 
-from dht import quota, rtt
+from dht import rtt
 from dht.endpoint import Peer
 from dht.keys import distance
 from dht.lookup import ALPHA, MAX_ASKED, Lookup
 from dht.paths import MAX_TRIES
 from dht.placement import NOWHERE, Placement, reach
-from dht.quota import Buckets
 from dht.rtt import Rtts
+from p2pnode.base import quota
 from p2pnode.base.identity import dht_id
+from p2pnode.base.quota import Buckets
 
 KEY = hashlib.sha256(b"key").digest()
 OWN = hashlib.sha256(b"own").digest()
