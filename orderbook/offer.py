@@ -18,6 +18,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, Self
 
+import msgpack
+
 from orderbook import work
 from orderbook.currencies import check_currency
 from orderbook.methods import check_method
@@ -171,6 +173,16 @@ class Offer:
             return self.price
         return min(MAX_PRICE, (reference * (10_000 + self.margin_bp) + 5_000) // 10_000)
 
+    @property
+    def alike(self) -> bytes:
+        """Return what all offers of the same terms share, whatever slot and day: 16 bytes."""
+        terms = [
+            value
+            for name, value in zip(_FIELDS, self.body()[2:], strict=True)
+            if name not in _NOT_TERMS
+        ]
+        return hashlib.sha256(msgpack.packb(terms, use_bin_type=True)).digest()[:16]
+
     def withdrawal(self) -> "Offer":
         """Return this version's terms as a withdrawal."""
         return replace(self, min_sat=0, max_sat=0)
@@ -228,10 +240,19 @@ class Offer:
         offer = cls.from_body(body, network)
         offer.check_date(now)
         offer.check_work()
-        # The body as it came is its one spelling: an array of two, then 66 bytes of signature.
-        signed = hashlib.sha256(wire.tag(network.name, "offer") + raw[1:-66]).digest()
-        offer.__dict__["hash"] = signed
+        offer.__dict__["hash"] = _signed(raw, network)
         return offer, signature
+
+    @classmethod
+    def kept(cls, raw: bytes, network: Network) -> Self:
+        """Read what was verified before: its date, work and signature are not looked at again.
+
+        Raises InvalidRecord.
+        """
+        body, _ = wire.fields("offer", wire.unpack("offer", raw, limit=MAX_BYTES), 2)
+        offer = cls.from_body(body, network)
+        offer.__dict__["hash"] = _signed(raw, network)
+        return offer
 
     def check_date(self, now: int) -> None:
         """Raise InvalidRecord if it has expired, or would live too long."""
@@ -256,6 +277,10 @@ class Offer:
 
 
 _FIELDS: Final = tuple(f.name for f in fields(Offer) if f.name != "network")
+
+_NOT_TERMS: Final = frozenset(
+    ("offer_id", "slot", "seq", "said_trades", "said_partners", "said_since", "expires_at", "work")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +314,11 @@ def offer_record(raw: bytes, *, network: Network, now: int) -> OfferRecord:
         rank=(work.MAX_SLOTS - 1 - offer.slot) << 8 | min(offer.work_bits, 255),
         offer=offer,
     )
+
+
+def _signed(raw: bytes, network: Network) -> bytes:
+    """Return the hash of a body as it came: an array of two, then 66 bytes of signature."""
+    return hashlib.sha256(wire.tag(network.name, "offer") + raw[1:-66]).digest()
 
 
 def _check_escrow_kind(field: str, name: object) -> None:

@@ -1,0 +1,290 @@
+"""Everybody's offers on disk, in the room "book" of book.sqlite: verified ones alone.
+
+They come from hostile storage in any order and any number. Of one (currency, maker, slot)
+the highest seq wins, of one seq the lower SHA-256; a withdrawal is held like any version
+until it expires, so that nobody brings back the version before it. One maker fills no more
+than his share; when all is full, what expires first goes. The file can be made again from
+the network: whoever changes it changes what is listed, but a damaged row is left out, and
+what a trade is made of (`matching`) is verified again.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from orderbook import listing
+from orderbook.offer import Offer, Side
+from orderbook.query import Query, Row
+from p2pnode.base import wire
+from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.networks import Network
+from p2pnode.base.ranges import Item
+from p2pnode.base.store import Database
+
+ROOM: Final = "book"
+CAPACITY: Final = 40_000
+PER_MAKER: Final = 64
+FOLLOW_S: Final = 7 * 86_400  # a market asked for this long ago is kept up to date
+MAX_NOTE: Final = 200  # bytes
+CHECKPOINT_PAGES: Final = 8000  # 32 MB of WAL, as for the records held for others
+_SCRIPTS: Final = (
+    """
+    CREATE TABLE book_offer (
+        currency TEXT NOT NULL, place BLOB NOT NULL, hash BLOB NOT NULL, seq INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL, first_seen INTEGER NOT NULL, side INTEGER NOT NULL,
+        priced INTEGER NOT NULL, best INTEGER NOT NULL, min_sat INTEGER NOT NULL,
+        max_sat INTEGER NOT NULL, methods TEXT NOT NULL, countries TEXT NOT NULL,
+        languages TEXT NOT NULL, alike BLOB NOT NULL, offer_id BLOB NOT NULL,
+        offer_hash BLOB NOT NULL, raw BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX book_place ON book_offer (currency, place);
+    CREATE INDEX book_maker ON book_offer (place, expires_at);
+    CREATE INDEX book_best ON book_offer (currency, side, priced, best, first_seen, place);
+    CREATE INDEX book_hash ON book_offer (hash);
+    CREATE INDEX book_expiry ON book_offer (expires_at);
+    CREATE INDEX book_id ON book_offer (offer_id);
+    CREATE INDEX book_name ON book_offer (offer_hash);
+    CREATE TABLE book_market (
+        currency TEXT PRIMARY KEY, asked_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE book_block (
+        node_id BLOB PRIMARY KEY, note TEXT NOT NULL, at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+_COLUMNS: Final = (
+    *("hash", "seq", "expires_at", "first_seen", "side", "priced", "best", "min_sat"),
+    *("max_sat", "methods", "countries", "languages", "alike", "offer_id", "offer_hash", "raw"),
+    *("currency", "place"),
+)
+_INSERT: Final = (
+    f"INSERT OR IGNORE INTO book_offer ({', '.join(_COLUMNS)}) "  # noqa: S608 - constants
+    f"VALUES ({', '.join('?' * len(_COLUMNS))})"
+)
+_OVER: Final = f"NOT ({listing.LIVE})"
+_UPDATE: Final = (
+    f"UPDATE book_offer SET {', '.join(f'{name} = ?' for name in _COLUMNS[:3])}, "  # noqa: S608
+    f"first_seen = CASE WHEN {_OVER} THEN ? ELSE first_seen END, "
+    f"{', '.join(f'{name} = ?' for name in _COLUMNS[4:-2])} "
+    f"WHERE currency = ? AND place = ? "
+    f"AND ({_OVER} OR seq < ? OR (seq = ? AND hash > ?))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A maker whose offers the user does not want to see."""
+
+    node_id: bytes
+    note: str
+    at: int
+
+
+class BookStore:
+    """The offers of every market asked for, those of this node among them."""
+
+    def __init__(
+        self,
+        database: Database,
+        network: Network,
+        *,
+        capacity: int = CAPACITY,
+        per_maker: int = PER_MAKER,
+    ) -> None:
+        self._db, self._network = database, network
+        self._capacity, self._per_maker = capacity, per_maker
+        database.migrate(ROOM, _SCRIPTS)
+        database.one(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        self._count = self._counted()
+        self._blocks = bool(self.blocked())
+
+    def __len__(self) -> int:
+        return self._count
+
+    # ------------------------------------------------------------------ taking in
+
+    def admit(self, offer: Offer, raw: bytes, now: int) -> bool:
+        """Take in a verified offer; tell whether that changed the set.
+
+        Raises InvalidRecord if it has expired or a better version is known.
+        """
+        offer.check_date(now)
+        with self._db.transaction():
+            changed = self._put(offer, raw, now)
+            self._bound((offer.maker,), now)
+        if not changed and not self.knows(raw):
+            raise InvalidRecord("seq", f"is {offer.seq}, but a better version is known")
+        return changed
+
+    def admit_all(self, found: Sequence[tuple[Offer, bytes]], now: int) -> tuple[bytes, ...]:
+        """Take in verified offers in one transaction; return those that changed the set."""
+        news, makers = [], set()
+        with self._db.transaction():
+            for offer, raw in found:
+                with suppress(InvalidRecord):
+                    offer.check_date(now)
+                    if self._put(offer, raw, now):
+                        news.append(raw)
+                        makers.add(offer.maker)
+            self._bound(makers, now)
+        return tuple(news)
+
+    def _put(self, offer: Offer, raw: bytes, now: int) -> bool:
+        values = _values(offer, raw, now)
+        if self._db.run(_INSERT, *values):
+            self._count += 1
+            return True
+        hashed, live = values[0], listing.live(now)
+        return bool(
+            self._db.run(
+                _UPDATE,
+                *(*values[:3], *live, *values[3:], *live, offer.seq, offer.seq, hashed),
+            )
+        )
+
+    def _bound(self, makers: Iterable[bytes], now: int) -> None:
+        """Keep makers to their share and all to the capacity: what expires first goes."""
+        for maker in makers:
+            ends = maker, maker + b"\xff"
+            (held,) = self._db.all(
+                "SELECT count(*) FROM book_offer WHERE place >= ? AND place < ?", *ends
+            )[0]
+            if held > self._per_maker:
+                self._cut("WHERE place >= ? AND place < ?", *ends, held - self._per_maker)
+        if self._count > self._capacity:
+            self._drop_over(now)
+            surplus = self._count - self._capacity
+            if surplus > 0:  # a tenth at once, so that a flood does not sort for each record
+                self._cut("", surplus + self._capacity // 10)
+
+    def _cut(self, where: str, *args: Any) -> None:
+        self._count -= self._db.run(
+            "DELETE FROM book_offer WHERE rowid IN (SELECT rowid FROM book_offer "  # noqa: S608
+            f"{where} ORDER BY expires_at, hash LIMIT ?)",
+            *args,
+        )
+
+    def _drop_over(self, now: int) -> None:
+        self._count -= self._db.run(
+            f"DELETE FROM book_offer WHERE {_OVER}",  # noqa: S608 - constants
+            *listing.live(now),
+        )
+
+    def _counted(self) -> int:
+        return int(self._db.all("SELECT count(*) FROM book_offer")[0][0])
+
+    def forget(self, now: int) -> None:
+        """Drop what has expired, and what expires later than an offer may."""
+        with self._db.transaction():
+            self._drop_over(now)
+
+    # ------------------------------------------------------------------ for other nodes
+
+    def knows(self, raw: bytes) -> bool:
+        """Tell whether these very bytes are held, and so were verified."""
+        hashed = hashlib.sha256(raw).digest()
+        return bool(self._db.all("SELECT 1 FROM book_offer WHERE hash = ?", hashed))
+
+    def items(self, currency: str, now: int) -> list[Item]:
+        """Return (place, SHA-256) of a market's live versions, withdrawals too, ascending."""
+        rows = self._db.all(
+            f"SELECT place, hash FROM book_offer WHERE currency = ? AND {listing.LIVE} "  # noqa: S608
+            "ORDER BY place",
+            *(currency, *listing.live(now)),
+        )
+        return [(place, hashed) for place, hashed in rows]
+
+    def raws(self, currency: str, low: bytes, high: bytes, now: int, limit: int) -> list[bytes]:
+        """Return a market's live versions with places in [low, high), ascending.
+
+        An empty `high` means no bound. A damaged row is left out.
+        """
+        rows = self._db.all(
+            "SELECT hash, raw FROM book_offer WHERE currency = ? AND place >= ? "  # noqa: S608
+            f"AND (? = x'' OR place < ?) AND {listing.LIVE} ORDER BY place LIMIT ?",
+            *(currency, low, high, high, *listing.live(now), limit),
+        )
+        return [raw for hashed, raw in rows if hashlib.sha256(raw).digest() == hashed]
+
+    # ------------------------------------------------------------------ for people
+
+    def listing(self, query: Query, reference: int, now: int) -> list[Row]:
+        """Return what a query asks for, prices at `reference` (0: floating ones unpriced).
+
+        `least_trades`, `takeable` and the order by history are not the store's to know.
+        """
+        sql, args = listing.listing(query, reference, now, self._blocks)
+        return [Row(*row, self._network) for row in self._db.all(sql, *args)]
+
+    def matching(self, prefix: str, now: int) -> tuple[Offer, ...]:
+        """Return the offers that can be taken whose id or hash begins with hex `prefix`.
+
+        Their signatures are checked again; a damaged row is left out.
+        """
+        low = bytes.fromhex(prefix + "0" * (-len(prefix) % 2))
+        high = bytes.fromhex(prefix + "f" * (-len(prefix) % 2)) + b"\xff" * 32
+        rows = self._db.all(
+            "SELECT raw FROM book_offer WHERE (offer_id BETWEEN ? AND ? "  # noqa: S608
+            f"OR offer_hash BETWEEN ? AND ?) AND priced > 0 AND {listing.LIVE} LIMIT 1000",
+            *(low, high, low, high, *listing.live(now)),
+        )
+        found = []
+        for (raw,) in rows:
+            with suppress(InvalidRecord):
+                found.append(Offer.from_wire(raw, network=self._network, now=now))
+        return tuple(found)
+
+    # ------------------------------------------------------------------ markets and makers
+
+    def follow(self, currency: str, now: int) -> None:
+        """Note that a market was asked for."""
+        with self._db.transaction():
+            self._db.run("INSERT OR REPLACE INTO book_market VALUES (?, ?)", currency, now)
+
+    def followed(self, now: int) -> tuple[str, ...]:
+        """Return the markets asked for in the last seven days."""
+        rows = self._db.all(
+            "SELECT currency FROM book_market WHERE asked_at > ? ORDER BY currency", now - FOLLOW_S
+        )
+        return tuple(currency for (currency,) in rows)
+
+    def block(self, node_id: bytes, note: str, now: int) -> None:
+        """Hide a maker's offers. Raises InvalidRecord for a note that is too long."""
+        wire.exact("node_id", node_id, 32)
+        wire.text("note", note, MAX_NOTE)
+        with self._db.transaction():
+            self._db.run("INSERT OR REPLACE INTO book_block VALUES (?, ?, ?)", node_id, note, now)
+        self._blocks = True
+
+    def unblock(self, node_id: bytes) -> None:
+        """Show a maker's offers again."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM book_block WHERE node_id = ?", node_id)
+        self._blocks = bool(self.blocked())
+
+    def blocked(self) -> tuple[Blocked, ...]:
+        """Return the makers whose offers are hidden, the latest first."""
+        rows = self._db.all("SELECT node_id, note, at FROM book_block ORDER BY at DESC, node_id")
+        return tuple(Blocked(*row) for row in rows)
+
+
+def _values(offer: Offer, raw: bytes, now: int) -> tuple[Any, ...]:
+    """Return an offer's columns, in the order of _COLUMNS."""
+    priced = listing.FLOATING if offer.floating else listing.FIXED
+    best = offer.margin_bp if offer.floating else offer.price
+    return (
+        hashlib.sha256(raw).digest(),
+        *(offer.seq, offer.expires_at, now),
+        *(int(offer.side), listing.WITHDRAWN if offer.withdrawn else priced),
+        best if offer.side is Side.SELL else -best,
+        *(offer.min_sat, offer.max_sat),
+        *(_words(offer.methods), _words(offer.countries), _words(offer.languages)),
+        offer.alike,
+        *(offer.offer_id, offer.hash, raw, offer.currency, offer.place),
+    )
+
+
+def _words(names: tuple[str, ...]) -> str:
+    return f",{','.join(names)}," if names else ""
