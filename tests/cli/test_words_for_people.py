@@ -13,7 +13,7 @@ from escrow.bargain import Declined
 from escrow.model import Broadcast, Funded, Paid, Releasing
 from p2pnode.app.advice import advise
 from p2pnode.app.commands import frame
-from p2pnode.app.commands.offer import price
+from p2pnode.app.commands.offer_view import price
 from p2pnode.app.commands.trade_view import deadlines
 from p2pnode.app.routes_bargain import advise as proposal_advice
 from p2pnode.base.errors import InvalidRecord

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from p2pnode.app.commands.frame import coins, entry
-from p2pnode.app.commands.offer import PRICE_DECIMALS, price
+from p2pnode.app.commands.offer_view import PRICE_DECIMALS, price
 from p2pnode.base.errors import UsageFault
 from p2pnode.base.units import MAX_FIAT_MINOR, MAX_PRICE, decimal, fiat_for, parse_decimal
 

@@ -1,39 +1,16 @@
-"""`p2pnode offer`: publish, find, show and take back offers.
+"""`p2pnode offer`: publish and take back offers; offer_find finds and shows them.
 
 SIDE is always what the maker does with bitcoin: `offer list --sell` shows who sells.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, Final
-
 import click
 
-from p2pnode.app.commands.frame import Session, coins, common, entry, hex_prefix
-from p2pnode.app.commands.offer_answers import answered, policy, with_answers
+from p2pnode.app.commands.frame import Session, common, hex_prefix
+from p2pnode.app.commands.offer_answers import policy, with_answers
+from p2pnode.app.commands.offer_find import FINDING, currency_code, sides
+from p2pnode.app.commands.offer_view import PRICE_DECIMALS, price, span, whole
 from p2pnode.base.errors import InvalidRecord
-from p2pnode.base.units import MAX_PRICE, decimal, parse_decimal
-
-PRICE_DECIMALS: Final = 4  # beyond the currency's own (docs/wire/offers.md, "Price")
-
-
-def _sides(required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    what = "You sell bitcoin.", "You buy bitcoin."
-    if not required:
-        what = "Who sells bitcoin.", "Who buys bitcoin."
-
-    def add(function: Callable[..., None]) -> Callable[..., None]:
-        @click.option("--buy", is_flag=True, help=what[1])
-        @click.option("--sell", is_flag=True, help=what[0])
-        @functools.wraps(function)
-        def one(*args: Any, sell: bool, buy: bool, **kwargs: Any) -> None:
-            if sell and buy:
-                raise click.UsageError("Say --sell or --buy, not both.")
-            function(*args, side="sell" if sell else "buy" if buy else None, **kwargs)
-
-        return one
-
-    return add
+from p2pnode.base.units import MAX_PRICE, parse_decimal
 
 
 @click.group()
@@ -41,8 +18,12 @@ def offer() -> None:
     """Offers to buy or sell bitcoin."""
 
 
+for _command in FINDING:
+    offer.add_command(_command)
+
+
 @offer.command()
-@_sides(required=True)
+@sides(required=True)
 @click.option("--cur", "currency", required=True, help="ISO 4217, such as EUR.")
 @click.option("--min", "low", required=True, metavar="BTC", help="The least you trade.")
 @click.option("--max", "high", required=True, metavar="BTC", help="The most you trade.")
@@ -89,7 +70,7 @@ def create(
     """
     if side is None:
         raise click.UsageError("Say --sell or --buy.")
-    client, currency = session.client, _currency(currency)
+    client, currency = session.client, currency_code(currency)
     places = client.get(f"/v1/currencies/{currency}")["exponent"]
     deposit_bp = _number("deposit", deposit, 2)
     buyer_bp = None if buyer_deposit is None else _number("buyer-deposit", buyer_deposit, 2)
@@ -106,44 +87,9 @@ def create(
         terms=terms,
         **policy(accept_within, counter_within, otherwise),
     )
-    session.emit(made, *_lines(made))
+    session.emit(made, *whole(made))
     if not made["holders"]:
         session.remark("no node has taken it yet; the daemon goes on trying")
-
-
-@offer.command("list")
-@_sides(required=False)
-@click.option("--cur", "currency", required=True, help="ISO 4217, such as EUR.")
-@common
-def list_offers(session: Session, side: str | None, currency: str) -> None:
-    r"""List a market's offers, best price first.
-
-    \b
-    p2pnode offer list --sell --cur EUR       who sells bitcoin for euro
-    p2pnode offer list --cur EUR --json | jq -r .offer_id
-    """
-    currency = _currency(currency)
-    query = f"?currency={currency}" + (f"&side={side}" if side else "")
-    header, row = _table(currency, with_side=side is None)
-    what = {"sell": "to sell for", "buy": "to buy for", None: "in"}[side]
-    session.emit_rows(
-        session.client.get(f"/v1/offers{query}"), header, row, f"no offers {what} {currency}"
-    )
-
-
-@offer.command()
-@click.argument("offer_id", metavar="ID")
-@common
-def show(session: Session, offer_id: str) -> None:
-    r"""Show one offer in full.
-
-    ID is a unique beginning of its id or hash; `offer list` must have seen it first.
-
-    \b
-    p2pnode offer show c05e12
-    """
-    found = session.client.get(f"/v1/offers/{hex_prefix('offer_id', offer_id, 1)}")
-    session.emit(found, *_lines(found))
 
 
 @offer.command()
@@ -161,7 +107,7 @@ def mine(session: Session) -> None:
         f"{'HELD':>4}  ACCOUNT",
         lambda o: (
             f"{o['offer_id'][:6]}  {o['side']:<4}  {price(o) + ' ' + o['currency']:>17}  "
-            f"{_range(o):<21}  {o['state']:<9}  {o['holders']:>4}  {o['account']}"
+            f"{span(o):<21}  {o['state']:<9}  {o['holders']:>4}  {o['account']}"
         ),
         "you have no offers: p2pnode offer create",
     )
@@ -189,7 +135,7 @@ def edit(
     digits = hex_prefix("offer_id", offer_id, 1)
     answers = policy(accept_within, counter_within, otherwise)
     changed = session.client.post(f"/v1/offers/{digits}/answers", **answers)
-    session.emit(changed, *_lines(changed))
+    session.emit(changed, *whole(changed))
 
 
 @offer.command()
@@ -205,84 +151,6 @@ def cancel(session: Session, offer_id: str) -> None:
     session.emit(gone, f"offer {gone['offer_id'][:6]} withdrawn")
 
 
-def _table(currency: str, *, with_side: bool) -> tuple[str, Callable[[dict[str, Any]], str]]:
-    """Return the header and the row writer of a market's table."""
-
-    def columns(*cells: str) -> str:
-        if not with_side:
-            cells = (cells[0], *cells[2:])
-        return "  ".join(cells).rstrip()
-
-    header = columns(
-        f"{'ID':<6}",
-        "SIDE",
-        f"{'PRICE ' + currency:>13}",
-        f"{'BTC min-max':<15}",
-        f"{'METHOD':<13}",
-        f"{'DEP':<5}",
-        "MAKER",
-    )
-
-    def row(o: dict[str, Any]) -> str:
-        return columns(
-            o["offer_id"][:6],
-            f"{o['side']:<4}",
-            f"{price(o):>13}",
-            f"{_range(o):<15}",
-            f"{','.join(o['methods']):<13}",
-            f"{_deposit(o):<5}",
-            f"{o['maker'][:4]}…" + (" (you)" if o["mine"] else ""),
-        )
-
-    return header, row
-
-
-def _lines(o: dict[str, Any]) -> list[str]:
-    """Write one offer in full."""
-    does = "SELLS" if o["side"] == "sell" else "BUYS"
-    who = "you" if o["mine"] else o["maker"]
-    lines = [
-        f"Offer {o['offer_id'][:6]}   maker {does} {_range(o)} BTC at {price(o)} {o['currency']}",
-        f"  id        {o['offer_id']}",
-        f"  hash      {o['offer_hash']}",
-        f"  maker     {who}",
-        f"  method    {', '.join(o['methods'])}",
-        f"  deposit   buyer {decimal(o['deposit_buyer_bp'], 2)} %, "
-        f"seller {decimal(o['deposit_seller_bp'], 2)} %",
-    ]
-    lines.append(entry("escrow", " or ".join(reversed(o["escrow_kinds"]))))
-    if o["terms"]:
-        lines.append(entry("terms", o["terms"]))
-    if "state" in o:
-        lines.append(
-            f"  state     {o['state']}, {o['holders']} holders, account {o['account'] or '(gone)'}"
-        )
-        lines.append(entry("proposals", answered(o)))
-    return lines
-
-
-def price(o: dict[str, Any]) -> str:
-    """Write a price with the currency's decimals, and the finer ones only if there are any."""
-    return written(o["price"], o["exponent"])
-
-
-def written(value: int, places: int) -> str:
-    """Write a price of a currency with so many decimals."""
-    text, fine = decimal(value, places + PRICE_DECIMALS), PRICE_DECIMALS
-    while fine and text.endswith("0"):
-        text, fine = text[:-1], fine - 1
-    return text.rstrip(".")
-
-
-def _range(o: dict[str, Any]) -> str:
-    return f"{coins(o['min_sat'])}-{coins(o['max_sat'])}"
-
-
-def _deposit(o: dict[str, Any]) -> str:
-    both = sorted({o["deposit_buyer_bp"], o["deposit_seller_bp"]})
-    return "-".join(decimal(bp, 2).removesuffix(".00") for bp in both) + "%"
-
-
 def _number(field: str, text: str, places: int, least: int = 0) -> int:
     """Read a decimal as an integer that the API can carry. Raises InvalidRecord."""
     value = parse_decimal(field, text, places)
@@ -291,10 +159,3 @@ def _number(field: str, text: str, places: int, least: int = 0) -> int:
     if value < least:
         raise InvalidRecord(field, f"{text[:40]!r} is too small")
     return value
-
-
-def _currency(text: str) -> str:
-    code = text.strip().upper()
-    if not (len(code) == 3 and code.isascii() and code.isalpha()):
-        raise InvalidRecord("currency", f"{text[:40]!r} is not three letters (ISO 4217)")
-    return code

@@ -9,7 +9,7 @@ import click
 
 from p2pnode.app.commands.costs import costs, fiat_of, quoted
 from p2pnode.app.commands.frame import Session, coins, common, entry, hanging, hex_prefix
-from p2pnode.app.commands.offer import price, written
+from p2pnode.app.commands.offer_view import price, written
 from p2pnode.base.units import decimal, moment
 
 _HEAD: Final = f"{'ID':<8}  {'ROLE':<5}  {'YOU':<4}  {'BTC':<10}  {'SUM':>16}  {'PRICE':>13}  STATE"
