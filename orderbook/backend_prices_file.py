@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from orderbook.currencies import check_currency
-from orderbook.prices import read_json, read_price
-from orderbook.shell_prices import Said
+from orderbook.prices import Said, read_json, read_price
 from p2pnode.base.errors import InvalidRecord
 
 MAX_FILE: Final = 64 * 1024

@@ -12,7 +12,7 @@ than half of the fresh sources lie, what they can move is bounded by STRAY_BP.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
@@ -44,6 +44,14 @@ class Quote:
     def __post_init__(self) -> None:
         check_currency("currency", self.currency)
         wire.within("price", self.price, 1, MAX_PRICE)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One answer of a source: (price, its time or 0) of a currency, or what is wrong with it."""
+
+    prices: Mapping[str, tuple[int, int]]
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,12 @@ quotes count is decided by `orderbook.prices`.
 import logging
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import trio
 
 from orderbook.currencies import check_currency
-from orderbook.prices import Quote, Reference, refer
+from orderbook.prices import Quote, Reference, Said, refer
 from p2pnode.base.errors import NodeError
 from p2pnode.base.ports import Clock, Randomness
 
@@ -30,14 +29,6 @@ JITTER: Final = 0.1  # of a pause, either way
 FOLLOW_S: Final = 3600  # after the last question
 MAX_FOLLOWED: Final = 32  # currencies; the one asked for longest ago gives way
 SETTLE_S: Final = 10  # that a first question waits for its answers
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One answer: (price, its time or 0) of a currency, or what is wrong with it."""
-
-    prices: Mapping[str, tuple[int, int]]
-    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):

@@ -164,7 +164,7 @@ class Node:
         offers = fit.DhtRecords(dht, network, fit.OFFER)
         maker = Maker(me, network, clock, randomness, database, offers)
         book = Book(maker, clock, offers)
-        sources = open_sources(settings.price_sources, settings.data_dir)
+        sources = open_sources(settings.price_sources, settings.data_dir, settings.proxy)
         prices = Prices(sources, clock, randomness)
         account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
         evidence_key = wire.digest(wire.tag(network.name, "evidence-key"), [keystore.seed.reveal()])
