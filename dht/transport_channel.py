@@ -2,7 +2,8 @@
 
 A pump task reads; `receive` only takes what it has cut, so a caller may give up on a
 `receive` at any time without losing bytes. A `send` that is given up half-way leaves the
-peer with half a frame, so it resets the stream.
+peer with half a frame, so it resets the stream. Frames of our own protocols have four bytes
+of length, those of libp2p's a varint.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
+from dht import varint
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, Unreachable
 
@@ -35,13 +37,21 @@ class Libp2pChannel:
     """Frames of at most `limit` bytes to and from one authenticated peer."""
 
     def __init__(
-        self, stream: YamuxStream, peer: bytes, limit: int, host: str = "", addr: str = ""
+        self,
+        stream: YamuxStream,
+        peer: bytes,
+        limit: int,
+        host: str = "",
+        addr: str = "",
+        *,
+        varints: bool = False,
     ) -> None:
         self._stream = stream
         self._peer = peer
         self._host = host
         self._addr = addr
         self._limit = limit
+        self._varints = varints
         self._sending = trio.Lock()
         self._frames, self._inbox = trio.open_memory_channel[bytes](0)
         self._fault: InvalidRecord | None = None
@@ -70,7 +80,10 @@ class Libp2pChannel:
 
         `agreed`, if given, reads the negotiation's answer first; without a good one nothing comes.
         """
-        decoder, pending, late = wire.FrameDecoder(self._limit), 0, float("inf")
+        decoder: wire.FrameDecoder | varint.Decoder = wire.FrameDecoder(self._limit)
+        if self._varints:
+            decoder = varint.Decoder(self._limit)
+        late = float("inf")
         with self._over, self._frames:
             if agreed is not None and not await agreed():
                 return
@@ -86,12 +99,11 @@ class Libp2pChannel:
                 except InvalidRecord as error:
                     self._fault = error
                     return
-                self.held += len(data)
+                self.held = decoder.pending + sum(map(len, frames))
                 for frame in frames:
                     await self._frames.send(frame)
-                    self.held -= len(frame) + wire.LENGTH_BYTES
-                pending += len(data) - sum(len(f) + wire.LENGTH_BYTES for f in frames)
-                if not pending:
+                    self.held -= len(frame)
+                if not decoder.pending:
                     late = float("inf")
                 elif frames or late == float("inf"):
                     late = trio.current_time() + READ_DEADLINE
@@ -104,7 +116,7 @@ class Libp2pChannel:
 
     async def send(self, payload: bytes) -> None:
         """Send one frame. Raises Unreachable if the stream has ended, InvalidRecord if too big."""
-        frame = wire.frame(payload, self._limit)
+        frame = (varint if self._varints else wire).frame(payload, self._limit)
         async with self._sending:
             if self._closed:
                 raise Unreachable("the stream to the peer has ended")

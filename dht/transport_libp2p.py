@@ -65,7 +65,7 @@ class Libp2pStreams:
         self._names = Names(anywhere=network.bondless)
         self._barred: Barred = lambda _peer, _host: ""
         self._addrs: tuple[str, ...] = ()
-        self._served: dict[str, tuple[Handler, int]] = {}
+        self._served: dict[str, tuple[Handler, int, bool]] = {}
         self._raw: dict[str, RawHandler] = {}
         self._protocols = Multiselect()
         self._connections: dict[bytes, list[Connection]] = {}
@@ -88,9 +88,9 @@ class Libp2pStreams:
         """Return how many connections others have made to us."""
         return len(self._door)
 
-    def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
+    def serve(self, protocol: str, handler: Handler, *, limit: int, varints: bool = False) -> None:
         """Answer inbound streams of `protocol` with `handler`, one task each."""
-        self._served[protocol] = (handler, limit)
+        self._served[protocol] = (handler, limit, varints)
         self._protocols.add_handler(protocol, None)
 
     def serve_raw(self, protocol: str, handler: RawHandler) -> None:
@@ -120,6 +120,7 @@ class Libp2pStreams:
         limit: int,
         dialled: bool = False,
         early: bool = False,
+        varints: bool = False,
     ) -> Channel:
         """Open a stream with frames of at most `limit` bytes, dialling if need be.
 
@@ -133,10 +134,13 @@ class Libp2pStreams:
         try:
             with trio.fail_after(OPEN_DEADLINE):
                 live = self._live(peer, addrs if dialled else None)
-                channel = await self._on_live(live, protocol, limit, early)
+                job = partial(
+                    Connection.open, protocol=protocol, limit=limit, early=early, varints=varints
+                )
+                channel = await self._on_live(live, job)
                 if channel is None:
                     connection = await self._dial(peer, addrs, dialled=dialled)
-                    channel = await connection.open(protocol, limit, early=early)
+                    channel = await job(connection)
                 return channel
         except trio.TooSlowError:
             raise Unreachable(f"{peer.hex()[:16]}: did not answer in time") from None
@@ -150,12 +154,12 @@ class Libp2pStreams:
         return [c for c in live if dialled_at is None or c.addr in dialled_at]
 
     async def _on_live(
-        self, live: list[Connection], protocol: str, limit: int, early: bool
+        self, live: list[Connection], job: Callable[[Connection], Awaitable[Libp2pChannel]]
     ) -> Libp2pChannel | None:
         """Try the connections we hold; one that stays silent is not tried again."""
         for connection in reversed(live):
             try:
-                return await connection.open(protocol, limit, early=early)
+                return await job(connection)
             except Unreachable:
                 connection.stale = True  # its watch ends it, unless its peer was only slow
         return None
@@ -304,8 +308,9 @@ class Libp2pStreams:
                 if protocol in self._raw:
                     job = partial(self._raw[protocol], connection, stream)
                 elif protocol in self._served:
-                    handler, limit = self._served[protocol]
-                    job = partial(self._handle, handler, connection.channel(stream, limit))
+                    handler, limit, varints = self._served[protocol]
+                    channel = connection.channel(stream, limit, varints=varints)
+                    job = partial(self._handle, handler, channel)
         finally:
             if job is None:
                 self.tally.add("streams_unknown")

@@ -149,12 +149,14 @@ class Connection:
             await trio.sleep_until(late)
         self.kill()
 
-    def channel(self, stream: Any, limit: int, agreed: Agreed | None = None) -> Libp2pChannel:
+    def channel(
+        self, stream: Any, limit: int, agreed: Agreed | None = None, *, varints: bool = False
+    ) -> Libp2pChannel:
         """Return a framed channel on a negotiated stream. Raises Unreachable.
 
         With `agreed` the negotiation's answer is still to come, before the first frame.
         """
-        channel = Libp2pChannel(stream, self.peer, limit, self.host, self.addr)
+        channel = Libp2pChannel(stream, self.peer, limit, self.host, self.addr, varints=varints)
         if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             raise Unreachable("the connection to the peer has ended")
         self._nursery.start_soon(self._pump, channel, agreed)
@@ -168,7 +170,9 @@ class Connection:
             self._muxed.channels.discard(channel)
             self._ours.discard(channel)
 
-    async def open(self, protocol: str, limit: int, *, early: bool = False) -> Libp2pChannel:
+    async def open(
+        self, protocol: str, limit: int, *, early: bool = False, varints: bool = False
+    ) -> Libp2pChannel:
         """Open a stream. Raises PeerFault if refused, Unreachable if the peer is silent.
 
         With `early` no round trip is spent on the answer: who is refused, or hears nothing,
@@ -185,7 +189,7 @@ class Connection:
                 if not early and not await _accepts(talk, protocol):
                     raise PeerFault(f"the peer does not serve {protocol}")
             later = partial(self._agreed, talk, protocol) if early else None
-            channel = self.channel(stream, limit, later)
+            channel = self.channel(stream, limit, later, varints=varints)
             self._ours.add(channel)
             self.used_at = trio.current_time()
         except (*LIBRARY_FAULTS, trio.TooSlowError, UnicodeDecodeError):

@@ -82,13 +82,15 @@ class Streams(Protocol):
         limit: int,
         dialled: bool = False,
         early: bool = False,
+        varints: bool = False,
     ) -> Channel:
         """Open a stream with frames of at most `limit` bytes, dialling if need be.
 
         With `dialled` only a connection will do that we made at one of `addrs`: it proves
         that the peer can be reached there. With `early` what is sent leaves before the peer has
         agreed to the protocol, a round trip sooner; his refusal shows at `receive`, as
-        Unreachable. Raises Unreachable.
+        Unreachable. With `varints` a frame's length is an unsigned varint, as in libp2p's own
+        protocols, not four bytes. Raises Unreachable.
         """
         ...
 
@@ -100,7 +102,7 @@ class Streams(Protocol):
         """Close the connections of those who have been barred since they came."""
         ...
 
-    def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
+    def serve(self, protocol: str, handler: Handler, *, limit: int, varints: bool = False) -> None:
         """Answer inbound streams of `protocol` with `handler`, one task each."""
         ...
 

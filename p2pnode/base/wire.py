@@ -162,6 +162,11 @@ class FrameDecoder:
         self._limit = limit
         self._buffer = bytearray()
 
+    @property
+    def pending(self) -> int:
+        """Return how many bytes of an unfinished frame are held."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes as they come and return the frames they complete, oldest first."""
         self._buffer += data
