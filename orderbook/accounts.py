@@ -14,7 +14,8 @@ from typing import Any, Final, Self
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
-from orderbook.methods import as_text, check_method, check_values
+from orderbook.account_details import as_text, check_values
+from orderbook.methods import check_method
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network

@@ -7,8 +7,8 @@ accounts there are and no more.
 from collections.abc import Mapping
 from typing import Final
 
+from orderbook.account_details import check_details
 from orderbook.accounts import NONCE, SALT, Account
-from orderbook.methods import check_details
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, StorageFault
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Randomness

@@ -6,8 +6,9 @@ which must not come to rest in a table of answers; a name is unique instead.
 
 from typing import Any
 
+from orderbook.account_details import as_mapping
 from orderbook.accounts import Account
-from orderbook.methods import METHODS, account_form, as_mapping
+from orderbook.methods import METHODS, account_form
 from orderbook.store_accounts import AccountStore
 from p2pnode.app.routes import Call, Route
 from p2pnode.base.errors import UsageFault

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from orderbook_kit import KEY, NET, NOW, offer, signed_body
 
+from orderbook.account_details import check_details
 from orderbook.accounts import Account, check_disclosure
 from orderbook.currencies import EXPONENTS
-from orderbook.methods import check_details
 from orderbook.offer import MAX_LIFE_S, MAX_OFFER_SAT, Offer, Side
 from orderbook.shelf import Shelf
 from p2pnode.base.errors import InvalidRecord

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from orderbook_kit import NET, NOW, Counted, FakeClock, Market, make_book
 
+from orderbook.account_details import as_text, check_details
 from orderbook.accounts import Account, check_disclosure
-from orderbook.methods import METHODS, account_form, as_text, check_details
+from orderbook.methods import METHODS, account_form
 from orderbook.offer import Side
 from orderbook.store_accounts import MAX_ACCOUNTS, AccountStore
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, StorageFault
@@ -39,7 +40,7 @@ def store(path: Path | None = None, key: bytes = KEY) -> AccountStore:
 
 
 def test_the_registry_has_custom_with_four_days_to_pay() -> None:
-    assert list(METHODS) == ["CUSTOM"]
+    assert METHODS["CUSTOM"].period_s == 4 * 86_400
     form = account_form("CUSTOM")
     assert form["period_s"] == 4 * 86_400
     assert [f["name"] for f in form["fields"]] == ["details"]
@@ -68,11 +69,11 @@ def test_bad_details_name_their_field(details: dict[Any, Any], field: str) -> No
 
 
 def test_an_unknown_method_is_named() -> None:
-    for name in ("SEPA", "custom", "", "x" * 33):
+    for name in ("SEPAA", "custom", "", "x" * 33):
         with pytest.raises(InvalidRecord, match="method: "):
             check_details(name, DETAILS)
-    with pytest.raises(InvalidRecord, match="method: 'SEPA' is none of CUSTOM"):
-        account_form("SEPA")
+    with pytest.raises(InvalidRecord, match="method: 'SEPAA' is not one of"):
+        account_form("SEPAA")
 
 
 def test_details_of_one_field_stand_alone() -> None:
@@ -111,7 +112,8 @@ def test_any_other_disclosure_is_refused() -> None:
         ((), "account"),
         (None, "account"),
         (("CUSTOM", ("x",), b"s" * 32), "account"),
-        (("SEPA", ("x",), b"s" * 32, FRESH), "method"),
+        (("SEPAA", ("x",), b"s" * 32, FRESH), "method"),
+        (("SEPA", ("x",), b"s" * 32, FRESH), "details"),
         ((1, ("x",), b"s" * 32, FRESH), "method"),
         (("CUSTOM", (), b"s" * 32, FRESH), "details"),
         (("CUSTOM", ("x", "y"), b"s" * 32, FRESH), "details"),
