@@ -173,6 +173,7 @@ class Rig:
             "min_sat": 200_000,
             "max_sat": 2_000_000,
             "price": PRICE,
+            "slack_bp": 0,
             "method": "CUSTOM",
             "period_s": PERIOD_S,
             "dep_b_bp": 1000,
