@@ -320,6 +320,8 @@ def root_from_branch(leaf: bytes, branch: Sequence[bytes], position: int) -> byt
     for other in branch:
         if len(other) != 32:
             raise InvalidRecord("merkle_branch", "holds something else than hashes")
+        if position & 1 and other == leaf:  # CVE-2012-2459: the copy of an odd last one
+            raise InvalidRecord("merkle_branch", "has a second place for one transaction")
         pair = other + leaf if position & 1 else leaf + other
         if _could_be_transaction(pair):
             raise InvalidRecord("merkle_branch", "passes off a transaction as two hashes")

@@ -110,13 +110,24 @@ def test_any_transaction_survives_and_hashes_as_elsewhere(ins, outs, locktime):
     assert t.display(tx.txid) == Embit.parse(tx.serialize()).txid().hex()
 
 
-@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=40), st.data())
+@given(
+    st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=40, unique=True), st.data()
+)
 def test_merkle_branches_lead_to_the_root(hashes, data):
     at = data.draw(st.integers(0, len(hashes) - 1))
     branch = t.merkle_branch(hashes, at)
     root = t.merkle_root(hashes)
     assert t.root_from_branch(hashes[at], branch, at) == root
     assert t.root_from_branch(b"\1" + hashes[at][1:], branch, at) != root or hashes[at][0] == 1
+
+
+def test_the_copy_of_an_odd_last_transaction_is_no_second_place():
+    """CVE-2012-2459: the tree repeats it, so position 3 of 3 would lead to the same root."""
+    hashes = [bytes([n]) * 32 for n in range(3)]
+    branch = t.merkle_branch(hashes, 2)
+    assert t.root_from_branch(hashes[2], branch, 2) == t.merkle_root(hashes)
+    with pytest.raises(InvalidRecord, match="a second place for one transaction"):
+        t.root_from_branch(hashes[2], branch, 3)
 
 
 @pytest.mark.parametrize(
