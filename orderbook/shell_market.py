@@ -1,0 +1,300 @@
+"""One market followed: the DHT's holders and the market's servers, united and kept so.
+
+    start ──▶ hear the holders ─────────────────────────── push ──▶ intake
+          └─▶ servers ──▶ first sync ──▶ every few minutes compare with two of them
+
+The first sync of an empty book asks each server for its share of the market, then compares
+with each of them, so that what only one has is fetched and one that omits costs nothing. A book
+that holds offers already is compared with one server first, then with the others at once.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
+
+import trio
+
+from orderbook import market_server
+from orderbook.needs import Crowd, Tally
+from orderbook.omission import Omissions
+from orderbook.shares import Shares
+from orderbook.shell_intake import Intake, Taken
+from orderbook.shell_repair import repair
+from orderbook.shell_source import Session, Source, session
+from orderbook.store_book import BookStore
+from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, StorageFault, Unreachable
+from p2pnode.base.networks import Network
+from p2pnode.base.ports import Clock, Randomness, Streams
+
+log: Final = logging.getLogger(__name__)
+
+MAX_SOURCES: Final = 8  # servers asked in one sync
+FIRST_SOURCES: Final = 5  # of them in the first
+LANES: Final = 2  # parts of the market under way from one source
+COMPARE_EVERY: Final = 180.0  # seconds, and up to half as much longer
+COMPARE_WITH: Final = 2
+SOON: Final = 10.0  # seconds until servers are looked for again while too few, doubled each time
+ENOUGH: Final = 3  # sources united
+HEAR_AGAIN: Final = 0.5  # seconds, doubled up to
+HEAR_MOST: Final = 30.0
+DROP_S: Final = 3600.0  # for which a source that sent what is not valid is not asked
+SLOW_S: Final = 60.0  # the same for one that could not be reached or was too slow
+LOCATE_S: Final = 5.0
+SHARE_S: Final = 30.0  # for a first sync's shares
+COMPARE_S: Final = 40.0  # for the comparisons of one round
+
+
+class Rooms:
+    """What all markets share."""
+
+    def __init__(
+        self,
+        store: BookStore,
+        intake: Intake,
+        streams: Streams,
+        crowd: Crowd,
+        network: Network,
+        clock: Clock,
+        randomness: Randomness,
+        tally: Tally,
+    ) -> None:
+        self.store, self.intake, self.streams, self.crowd = store, intake, streams, crowd
+        self.network, self.clock, self.random, self.tally = network, clock, randomness, tally
+        self.kept_out: dict[bytes, float] = {}  # source -> until when it is not asked
+
+    def some(self, sources: Sequence[Source], count: int) -> list[Source]:
+        """Draw `count` sources by lot."""
+        keyed = [(self.random.bytes(8), source) for source in sources]
+        return [source for _, source in sorted(keyed, key=lambda pair: pair[0])][:count]
+
+    def keep_out(self, source: Source, seconds: float) -> None:
+        """Do not ask a source for so long."""
+        now = trio.current_time()
+        self.kept_out = {node: at for node, at in self.kept_out.items() if at > now}
+        self.kept_out[source.node_id] = now + seconds
+
+
+class Market:
+    """One followed market; `run` keeps it whole until cancelled."""
+
+    def __init__(
+        self, currency: str, rooms: Rooms, met: Callable[[Sequence[Source]], None]
+    ) -> None:
+        self.currency = currency
+        self._rooms, self._met = rooms, met
+        self._heard = trio.Event()  # what the holders had is here
+        self._levelled = trio.Event()  # what the servers had, too
+        self._again = trio.Event()  # compare at once
+        self.sources: dict[bytes, Source] = {}  # servers that were levelled with
+        self.omissions = Omissions()
+
+    async def whole(self) -> None:
+        """Return when what holders and servers had at first is here."""
+        await self._heard.wait()
+        await self._levelled.wait()
+
+    async def run(self) -> None:
+        """Hear, sync, compare, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hear)
+            nursery.start_soon(self._level)
+
+    # ------------------------------------------------------------------ pushed
+
+    async def _hear(self) -> None:
+        pause = HEAR_AGAIN
+        while True:
+            began = trio.current_time()
+            try:
+                await self._rooms.crowd.hear(self.currency, self._news, self._heard.set)
+                self._rooms.tally.add("news_interrupted")
+            except NodeError as error:
+                log.info("%s: the market's holders tell nothing: %s", self.currency, error)
+            self._heard.set()  # nobody waits for what does not come now
+            pause = HEAR_AGAIN if trio.current_time() > began + HEAR_MOST else 2 * pause
+            await trio.sleep(min(pause, HEAR_MOST))
+            self._again.set()
+
+    async def _news(self, raws: Sequence[bytes]) -> None:
+        """Take what the DHT's holders tell; the DHT itself has verified it and judges them."""
+        await self._rooms.intake.take(raws, self.currency)
+
+    # ------------------------------------------------------------------ servers
+
+    @property
+    def united(self) -> int:
+        """Tell of how many sources the book is made: holders that tell us, and servers."""
+        return len(self.sources) + self._rooms.crowd.holders(self.currency)
+
+    async def _level(self) -> None:
+        soon = SOON
+        while True:
+            await self._round(await self._servers())
+            self._levelled.set()
+            soon = SOON if self.united >= ENOUGH else min(COMPARE_EVERY, 2 * soon)
+            wait = COMPARE_EVERY if self.united >= ENOUGH else soon / 2
+            share = int.from_bytes(self._rooms.random.bytes(4), "big") / 2**32
+            with trio.move_on_after(wait * (1 + share / 2)):
+                await self._again.wait()
+            self._again = trio.Event()
+
+    async def serve(self, sign: Callable[[str], bytes]) -> None:
+        """Say that this node serves the market, once it has it, until cancelled."""
+        await self.whole()
+        while True:
+            pause = market_server.RENEW_S
+            try:
+                if self._rooms.streams.addrs():
+                    await self._rooms.crowd.serve(sign(self.currency))
+            except NodeError as error:
+                log.info("%s: we are not found as a server: %s", self.currency, error)
+                pause = market_server.RETRY_S
+            await trio.sleep(pause)
+
+    async def _servers(self) -> list[Source]:
+        """Return the servers of the market that may be asked, located."""
+        rooms, now = self._rooms, self._rooms.clock.now()
+        try:
+            raws = await rooms.crowd.servers(self.currency)
+        except NodeError as error:
+            log.info("%s: servers cannot be looked for: %s", self.currency, error)
+            return []
+        named = set()
+        for raw in raws[: market_server.MAX_SERVERS]:
+            try:
+                server = market_server.parse(raw, rooms.network, now)
+            except InvalidRecord:
+                continue
+            out = rooms.kept_out.get(server.node_id, 0.0) > trio.current_time()
+            if server.currency == self.currency and not out:
+                named.add(server.node_id)
+        named.discard(rooms.streams.node_id)
+        found: list[Source] = []
+
+        async def locate(node_id: bytes) -> None:
+            with trio.move_on_after(LOCATE_S):
+                try:
+                    addrs = await rooms.crowd.locate(node_id)
+                except NodeError:
+                    return
+                if addrs:
+                    found.append(Source(node_id, addrs))
+
+        drawn = rooms.some([Source(node_id, ()) for node_id in sorted(named)], MAX_SOURCES)
+        async with trio.open_nursery() as nursery:
+            for source in drawn:
+                nursery.start_soon(locate, source.node_id)
+        self._met(found)
+        return rooms.some(found, MAX_SOURCES)
+
+    async def _round(self, found: list[Source]) -> None:
+        """Level with servers: at first with several, later with one or two drawn by lot."""
+        first = not self._levelled.is_set() or self.united < ENOUGH
+        chosen = found[: FIRST_SOURCES if first else COMPARE_WITH]
+        with trio.move_on_after(COMPARE_S):
+            if not first or self._rooms.store.items(self.currency, self._rooms.clock.now()):
+                while chosen and not await self._asked(chosen.pop(0), self._compare):
+                    pass
+            else:
+                await self._share_out(chosen)
+            async with trio.open_nursery() as nursery:
+                for source in chosen:
+                    nursery.start_soon(self._asked, source, self._compare)
+        now = trio.current_time()
+        if withheld := self.omissions.news(now):
+            self._rooms.tally.add("omitted", withheld)
+            for node_id, number in self.omissions.omitted(now).items():
+                log.warning(
+                    "%s: %s withholds %d offers that others hold",
+                    *(self.currency, node_id.hex()[:16], number),
+                )
+
+    async def _share_out(self, sources: list[Source]) -> None:
+        """Fetch the whole market, each source sending its share."""
+        shares = Shares(len(sources), trio.current_time())
+        moved = trio.Condition()
+
+        async def lane(opened: Session) -> None:
+            peer = opened.peer
+            while not shares.done:
+                share = shares.take(peer, trio.current_time())
+                if share is None:
+                    with trio.move_on_after(0.2):
+                        async with moved:
+                            await moved.wait()
+                    continue
+                try:
+                    await opened.fetch(share.low, share.high)
+                    shares.came(share)
+                except NodeError:
+                    shares.failed(share, peer)
+                    raise
+                finally:
+                    async with moved:
+                        moved.notify_all()
+
+        async def both(opened: Session) -> None:
+            faults: list[NodeError] = []
+
+            async def one() -> None:
+                try:
+                    await lane(opened)
+                except NodeError as error:
+                    faults.append(error)
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(LANES):
+                    nursery.start_soon(one)
+            if faults:
+                raise faults[0]
+
+        async def source(one: Source) -> None:
+            if await self._asked(one, both):
+                nursery.cancel_scope.cancel()  # whoever still sends, sends what is here
+            else:
+                shares.left(one.node_id)
+
+        with trio.move_on_after(SHARE_S):
+            async with trio.open_nursery() as nursery:
+                for one in sources:
+                    nursery.start_soon(source, one)
+
+    async def _compare(self, opened: Session) -> None:
+        rooms = self._rooms
+        ours = rooms.store.items(self.currency, rooms.clock.now())
+        self.omissions.have((hashed for _, hashed in ours), trio.current_time())
+        rooms.tally.add("comparisons")
+        compared = await repair(opened, ours)
+        rooms.tally.add("repaired", compared.news)
+        self.omissions.compared(opened.peer, compared.lacks, trio.current_time())
+
+    async def _asked(self, source: Source, job: Callable[[Session], Awaitable[None]]) -> bool:
+        """Do a job with a source; tell whether it went well."""
+        rooms, take = self._rooms, partial(self._take, source.node_id)
+        if rooms.kept_out.get(source.node_id, 0.0) > trio.current_time():
+            return False
+        try:
+            args = (rooms.streams, source, rooms.network, self.currency, take)
+            async with session(*args) as opened:
+                await job(opened)
+        except (Unreachable, PeerFault) as error:
+            log.debug("%s: %s: %s", self.currency, source.node_id.hex()[:16], error)
+            rooms.tally.add("sources_lost")
+            rooms.keep_out(source, SLOW_S)
+        except InvalidRecord as error:
+            log.warning("%s: %s: %s", self.currency, source.node_id.hex()[:16], error)
+            rooms.tally.add("sources_dropped")
+            rooms.keep_out(source, DROP_S)
+            await rooms.crowd.lied(source.node_id)
+        except StorageFault as error:
+            log.warning("%s: the book cannot be kept: %s", self.currency, error)
+            return False
+        else:
+            self.sources[source.node_id] = source
+            return True
+        self.sources.pop(source.node_id, None)
+        return False
+
+    async def _take(self, source: bytes, raws: Sequence[bytes]) -> Taken:
+        return await self._rooms.intake.take(raws, self.currency)

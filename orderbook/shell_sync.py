@@ -1,0 +1,152 @@
+"""Sync: the markets this node follows, kept whole, and served to others (docs/wire/book.md).
+
+holders (DHT) ── push ──┐
+servers ── shares ──────┼──▶ intake ──▶ book ──▶ served to others
+gossip ── push ─────────┘
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import trio
+
+from orderbook import book_wire, market_server
+from orderbook.currencies import check_currency
+from orderbook.needs import Crowd, Spread, Tally
+from orderbook.offer import Offer
+from orderbook.shell_intake import Intake, OnNews, Taken
+from orderbook.shell_market import Market, Rooms
+from orderbook.shell_serve import Service
+from orderbook.shell_source import Source
+from orderbook.store_book import BookStore
+from p2pnode.base.identity import Identity
+from p2pnode.base.networks import Network
+from p2pnode.base.ports import Clock, Randomness, Streams
+
+MAX_MARKETS: Final = 16  # followed at once; the one asked for longest ago makes room
+FIRST_S: Final = 10.0  # what a first `follow` waits
+FORGET_EVERY: Final = 60.0
+
+
+class Sync:
+    """Follows markets while `run` runs."""
+
+    def __init__(
+        self,
+        store: BookStore,
+        streams: Streams,
+        crowd: Crowd,
+        spread: Spread | None,
+        identity: Identity,
+        network: Network,
+        clock: Clock,
+        randomness: Randomness,
+        tally: Tally,
+        group: Callable[[str], str | None] = lambda host: host or None,
+    ) -> None:
+        self._store, self._streams, self._spread = store, streams, spread
+        self._identity, self._network, self._clock = identity, network, clock
+        self._intake = Intake(store, network, clock, tally)
+        self._rooms = Rooms(
+            *(store, self._intake, streams, crowd, network, clock, randomness, tally)
+        )
+        self._service = Service(store, clock, tally, group)
+        self._markets: OrderedDict[str, tuple[Market, trio.CancelScope]] = OrderedDict()
+        self._nursery: trio.Nursery | None = None
+
+    def on_news(self, listener: OnNews) -> None:
+        """Have `listener(offer, raw)` called for each offer that changes the book."""
+        self._intake.on_news.append(listener)
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve, and follow what was followed before, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._streams.serve(
+                self._network.protocol("book"), self._service.answer, limit=book_wire.FRAME_LIMIT
+            )
+            for currency in self._store.followed(self._clock.now())[-MAX_MARKETS:]:
+                self._start(currency)
+            task_status.started()
+            try:
+                while True:
+                    await trio.sleep(FORGET_EVERY)
+                    self._store.forget(self._clock.now())
+            finally:
+                self._nursery = None
+
+    async def follow(self, currency: str) -> None:
+        """Follow a market; returns once its first sync is over, or after ten seconds.
+
+        Raises InvalidRecord for what is no currency.
+        """
+        check_currency("currency", currency)
+        self._store.follow(currency, self._clock.now())
+        market = self._start(currency)
+        if market is not None:
+            with trio.move_on_after(FIRST_S):
+                await market.whole()
+
+    async def take(self, raws: Sequence[bytes], currency: str) -> Taken:
+        """Take in offers of a market that came from anywhere. Raises StorageFault."""
+        return await self._intake.take(raws, currency)
+
+    def own(self, offer: Offer, raw: bytes) -> None:
+        """Spread a version of an own offer, which is in the book; its market is followed."""
+        self._start(offer.currency)
+        if self._spread is not None and self._nursery is not None:
+            self._nursery.start_soon(self._spread.publish, offer.currency, raw)
+
+    def view(self) -> dict[str, Any]:
+        """Return for each market its sources, and who withholds how much, for people."""
+        now = trio.current_time()
+        return {
+            currency: {
+                "sources": market.united,
+                "servers": sorted(node_id.hex() for node_id in market.sources),
+                "omitting": {
+                    node_id.hex(): number
+                    for node_id, number in market.omissions.omitted(now).items()
+                },
+            }
+            for currency, (market, _) in self._markets.items()
+        }
+
+    # ------------------------------------------------------------------ markets
+
+    def _start(self, currency: str) -> Market | None:
+        """Return the market, followed; None before `run`."""
+        if currency in self._markets:
+            self._markets.move_to_end(currency)
+            return self._markets[currency][0]
+        if self._nursery is None:
+            return None
+        if len(self._markets) >= MAX_MARKETS:
+            _, scope = self._markets.popitem(last=False)[1]
+            scope.cancel()
+
+        def met(found: Sequence[Source]) -> None:
+            if self._spread:
+                self._spread.meet(currency, found)
+
+        market, scope = Market(currency, self._rooms, met), trio.CancelScope()
+        self._markets[currency] = (market, scope)
+        self._nursery.start_soon(self._run, market, scope)
+        return market
+
+    async def _run(self, market: Market, scope: trio.CancelScope) -> None:
+        if self._spread:
+            self._spread.join(market.currency)
+        try:
+            with scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(market.serve, self._signed)
+                    await market.run()
+        finally:
+            if self._spread:
+                self._spread.leave(market.currency)
+
+    def _signed(self, currency: str) -> bytes:
+        expires_at = self._clock.now() + market_server.LIFE_S
+        return market_server.sign(self._identity, self._network, currency, expires_at)
