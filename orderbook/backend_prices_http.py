@@ -7,6 +7,7 @@ it: the proxy looks it up, this machine does not (RFC 1928, address type 3).
 """
 
 import functools
+import re
 import ssl
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ MAX_BODY: Final = 256 * 1024
 TIMEOUT_S: Final = 20  # for a whole answer
 CONNECT_S: Final = 10
 POLL_S: Final = 60
+_GROUP: Final = re.compile(r" \(\d+ sub-exceptions?\)$")
 HEADERS: Final = {"User-Agent": "p2pnode", "Accept-Encoding": "identity"}
 
 
@@ -87,7 +89,8 @@ class HttpPrices:
         except httpx.TimeoutException:
             raise Unreachable("has not answered in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, SOCKSError) as error:
-            raise Unreachable(f"cannot be reached: {_words(error)}") from None
+            way = " through the proxy" if self._proxy else ""
+            raise Unreachable(f"cannot be reached{way}: {_words(error)}") from None
 
 
 async def _body(answer: "httpx.Response") -> bytes:
@@ -112,5 +115,13 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
+def _words(error: BaseException) -> str:
+    """Return the reason that lies deepest: of a refused certificate the outer ones say nothing."""
+    said, below = type(error).__name__, error
+    for _ in range(8):
+        said = " ".join(str(below).split()) or said
+        deeper = below.__cause__ or below.__context__
+        if deeper is None:
+            break
+        below = deeper
+    return _GROUP.sub("", said)[:120]

@@ -17,7 +17,8 @@ import trio
 
 from orderbook.currencies import check_currency
 from orderbook.prices import Quote, Reference, Said, refer
-from p2pnode.base.errors import NodeError
+from orderbook.store_prices import PriceStore, Sample
+from p2pnode.base.errors import NodeError, StorageFault
 from p2pnode.base.ports import Clock, Randomness
 
 log: Final = logging.getLogger(__name__)
@@ -52,8 +53,14 @@ class Source(Protocol):
 class Prices:
     """The reference prices of one node."""
 
-    def __init__(self, sources: Sequence[Source], clock: Clock, randomness: Randomness) -> None:
-        self._sources = tuple(sources)
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        clock: Clock,
+        randomness: Randomness,
+        store: PriceStore | None = None,
+    ) -> None:
+        self._sources, self._store = tuple(sources), store
         self._clock, self._randomness = clock, randomness
         self._followed: OrderedDict[str, int] = OrderedDict()  # currency -> last asked for
         self._quotes: dict[tuple[str, str], Quote] = {}  # by source and currency
@@ -80,6 +87,9 @@ class Prices:
         if not self._sources:
             return None
         self._follow(currency)
+        return self._judge(currency)
+
+    def _judge(self, currency: str) -> Reference:
         names = [source.name for source in self._sources]
         quotes = [q for name in names if (q := self._quotes.get((name, currency)))]
         failed = {n: why for n in names if (why := self._failed.get((n, currency)))}
@@ -94,11 +104,32 @@ class Prices:
         return self.view(currency)
 
     async def run(self) -> None:
-        """Poll every source until cancelled."""
+        """Poll every source until cancelled, and keep samples of what comes out."""
         async with trio.open_nursery() as nursery:
             for source in self._sources:
                 nursery.start_soon(self._poll_on, source)
-            await trio.sleep_forever()
+            while True:
+                await self._changed.wait()
+                self._keep()
+
+    def history(self, currency: str, since: int) -> tuple[Sample, ...]:
+        """Return the samples kept of a market, oldest first."""
+        check_currency("currency", currency)
+        return self._store.since(currency, since) if self._store else ()
+
+    def _keep(self) -> None:
+        """Keep a sample of every market whose last one is old enough."""
+        if self._store is None:
+            return
+        now = self._clock.now()
+        for currency in tuple(self._followed):
+            if self._store.due(currency, now):
+                found = self._judge(currency)
+                try:
+                    if found.price:
+                        self._store.keep(currency, now, found.price, found.spread_bp)
+                except StorageFault as error:
+                    log.warning("the price history has a gap: %s", error)
 
     # -- one source
 

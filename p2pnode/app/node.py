@@ -38,6 +38,7 @@ from orderbook.shell_book import Book
 from orderbook.shell_maker import Maker
 from orderbook.shell_prices import Prices
 from orderbook.store_accounts import AccountStore
+from orderbook.store_prices import PriceStore
 from p2pnode import __version__
 from p2pnode.app import (
     fit,
@@ -165,7 +166,7 @@ class Node:
         maker = Maker(me, network, clock, randomness, database, offers)
         book = Book(maker, clock, offers)
         sources = open_sources(settings.price_sources, settings.data_dir, settings.proxy)
-        prices = Prices(sources, clock, randomness)
+        prices = Prices(sources, clock, randomness, PriceStore(database))
         account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
         evidence_key = wire.digest(wire.tag(network.name, "evidence-key"), [keystore.seed.reveal()])
         accounts = AccountStore(database, network, account_key, randomness)

@@ -25,6 +25,8 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
         mdns="off",
         metrics="[::1]:9464",
         exempt_subnets=("10.0.0.0/8", "fd00::/8"),
+        prices=("kraken", "file:prices.json"),
+        proxy="socks5://[::1]:9050",
     )
     settings.save()
     assert Settings.load(tmp_path) == settings
@@ -61,6 +63,18 @@ def test_the_command_line_wins_but_not_over_the_network(tmp_path):
         ('network = "sandbox"\nexempt_subnets = ["0.0.0.0/0"]\n', "exempt_subnets"),
         ('network = "sandbox"\nexempt_subnets = ["::/0"]\n', "exempt_subnets"),
         (f'network = "sandbox"\nexempt_subnets = {["10.0.0.0/8"] * 17}\n', "exempt_subnets"),
+        ('network = "sandbox"\nprices = "kraken"\n', "prices"),
+        ('network = "sandbox"\nprices = ["krakn"]\n', "prices"),
+        ('network = "sandbox"\nprices = ["file:"]\n', "prices"),
+        ('network = "sandbox"\nprices = ["file:a\\u001bb"]\n', "prices"),
+        ('network = "sandbox"\nprices = ["https://api.kraken.com"]\n', "prices"),
+        ('network = "sandbox"\nprices = ["kraken", "kraken"]\n', "prices"),
+        (f'network = "sandbox"\nprices = {[f"file:{i}" for i in range(17)]}\n', "prices"),
+        ('network = "sandbox"\nproxy = "127.0.0.1:9050"\n', "proxy"),
+        ('network = "sandbox"\nproxy = "socks4://127.0.0.1:9050"\n', "proxy"),
+        ('network = "sandbox"\nproxy = "socks5://user:word@127.0.0.1:9050"\n', "proxy"),
+        ('network = "sandbox"\nproxy = "socks5://127.0.0.1"\n', "proxy"),
+        ('network = "sandbox"\nproxy = "http://127.0.0.1:8080/x"\n', "proxy"),
         ("network = ", ""),
         ("\xff", ""),
         ("#" * 70_000, ""),
@@ -145,3 +159,17 @@ def test_the_main_network_is_not_served_yet():
 @pytest.mark.parametrize("name", ["testnet4", "signet", "sandbox", "regtest"])
 def test_the_other_networks_are_served(name):
     config.check_tradable(NETWORKS[name])
+
+
+def test_a_private_network_reads_a_local_file_and_a_public_one_calls_nobody(tmp_path):
+    def sources(name, *named):
+        return Settings(data_dir=tmp_path, network=NETWORKS[name], prices=named).price_sources
+
+    assert sources("sandbox") == sources("regtest") == ("file:prices.json",)
+    assert sources("signet") == sources("testnet4") == sources("main") == ()
+    assert sources("sandbox", "kraken") == ("kraken",)
+
+
+def test_a_price_source_that_is_unknown_is_answered_with_those_there_are(tmp_path):
+    with pytest.raises(Misconfigured, match=r"'krakn' is none of kraken, .* and file:PATH"):
+        Settings(data_dir=tmp_path, network=NETWORKS["sandbox"], prices=("krakn",))
