@@ -84,6 +84,11 @@ class Subscription:
         self._readers.append(into)
         return records
 
+    def tellers(self) -> tuple[bytes, ...]:
+        """Return the holders whose grant holds now."""
+        now = trio.current_time()
+        return tuple(node_id for node_id, until in self._holders.items() if until > now)
+
     @property
     def unread(self) -> bool:
         """Tell whether nobody reads any more."""
@@ -278,6 +283,11 @@ class Subscriptions:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def tellers(self, where: tuple[str, bytes]) -> tuple[bytes, ...]:
+        """Return the holders that have granted us a key's changes, and whose stream lives."""
+        live = self._live.get(where)
+        return live.tellers() if live else ()
 
     @asynccontextmanager
     async def listen(

@@ -205,6 +205,10 @@ class Dht:
         """
         return self._subscriptions.listen((kind, key))
 
+    def tellers(self, kind: str, key: bytes) -> tuple[bytes, ...]:
+        """Return the nodes that have promised to tell us of changes under a key."""
+        return self._subscriptions.tellers((kind, key))
+
     def stored(self, kind: str, key: bytes) -> tuple[Record, ...]:
         """Return the live records of a key that this node itself holds."""
         return tuple(self._store.all_of(kind, key, self._clock.now()))
@@ -294,6 +298,10 @@ class Dht:
         name = subject_of("subject", subject)
         self._ban_store.remove(name)
         return self._standing.lift(name)
+
+    async def lied(self, node_id: bytes) -> None:
+        """Hold against a peer what it has served by another protocol and is not valid."""
+        await self._contacts.lied(node_id)
 
     def _enforce(self, bans: list[Ban]) -> None:
         for peer in self.peers():

@@ -5,7 +5,7 @@ servers ── shares ──────┼──▶ intake ──▶ book ─�
 gossip ── push ─────────┘
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import trio
 
 from orderbook import book_wire, market_server
 from orderbook.currencies import check_currency
-from orderbook.needs import Crowd, Spread, Tally
+from orderbook.needs import Crowd, Spread
 from orderbook.offer import Offer
 from orderbook.shell_intake import Intake, OnNews, Taken
 from orderbook.shell_market import Market, Rooms
@@ -29,6 +29,18 @@ FIRST_S: Final = 10.0  # what a first `follow` waits
 FORGET_EVERY: Final = 60.0
 
 
+class Events:
+    """What has happened to the book, counted by name; the names are in docs/operations.md."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def add(self, name: str, n: int = 1) -> None:
+        """Count `n` more of `name`, if any."""
+        if n:
+            self.counts[name] += n
+
+
 class Sync:
     """Follows markets while `run` runs."""
 
@@ -42,11 +54,12 @@ class Sync:
         network: Network,
         clock: Clock,
         randomness: Randomness,
-        tally: Tally,
         group: Callable[[str], str | None] = lambda host: host or None,
     ) -> None:
         self._store, self._streams, self._spread = store, streams, spread
         self._identity, self._network, self._clock = identity, network, clock
+        tally = Events()
+        self.counts = tally.counts  # events since the start, for metrics
         self._intake = Intake(store, network, clock, tally)
         self._rooms = Rooms(
             *(store, self._intake, streams, crowd, network, clock, randomness, tally)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import trio
 from orderbook_kit import NET, NOW, Counted, FakeClock, offer
 
-from dht.tally import Tally
 from orderbook import market_server
 from orderbook.offer import Offer
 from orderbook.shell_sync import Sync
@@ -237,13 +236,16 @@ class Node:
     store: BookStore
     sync: Sync
     streams: MemoryStreams
-    tally: Tally
     clock: FakeClock
     scope: trio.CancelScope
 
     @property
     def id(self):
         return self.identity.node_id
+
+    @property
+    def counts(self):
+        return self.sync.counts
 
     def hashes(self):
         return {hashed for _, hashed in self.store.items(EUR, self.clock.now())}
@@ -263,11 +265,11 @@ class World:
         identity = who(name)
         store = BookStore(database or Database(None), NET)
         store.admit_all([(parsed(raw), raw) for raw in raws], self.clock.now())
-        streams, tally = MemoryStreams(identity.node_id, self.net, self.nursery), Tally()
+        streams = MemoryStreams(identity.node_id, self.net, self.nursery)
         crowd = MemoryCrowd(identity.node_id, self.holders, self.clock)
         sync = Sync(
             *(store, streams, crowd, None, identity, NET, self.clock),
-            *(Counted(f"{self.seed}/{name}"), tally),
+            Counted(f"{self.seed}/{name}"),
         )
         scope = trio.CancelScope()
 
@@ -278,7 +280,7 @@ class World:
         await self.nursery.start(run_with(run))
         if serves:
             self.register(identity)
-        return Node(identity, store, sync, streams, tally, self.clock, scope)
+        return Node(identity, store, sync, streams, self.clock, scope)
 
     def register(self, identity):
         expires_at = self.clock.now() + market_server.LIFE_S

@@ -22,6 +22,7 @@ from escrow.funding import FundingInput
 from escrow.needs import Disclosure, Letter, Line
 from escrow.payloads import Declared
 from escrow.terms import Terms
+from orderbook import market_server
 from orderbook.accounts import Account, check_disclosure
 from orderbook.currencies import exponent
 from orderbook.methods import METHODS
@@ -29,6 +30,7 @@ from orderbook.offer import Offer, Side, offer_record
 from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
 from orderbook.store_offers import OfferState
+from p2pnode.app.crowd import SERVER_BOUNDS, server_validator
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, PeerFault, Unreachable
 from p2pnode.base.networks import Network
@@ -69,6 +71,7 @@ def kinds(network: Network) -> Kinds:
     found.register(ARBITER, arbiter, Bounds(passed_on=False))  # it lives from its last put on
     found.register(mailbox.KIND, mailbox.validator(network), mailbox.BOUNDS)
     found.register(BROKEN, broken, BROKEN_BOUNDS)
+    found.register(market_server.KIND, server_validator(network), SERVER_BOUNDS)
     return found
 
 

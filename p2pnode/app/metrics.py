@@ -59,6 +59,7 @@ class Reading:
     connected: int  # nodes a live connection leads to
     mailbox: Mapping[str, int] = field(default_factory=dict)  # what lies there now
     delivery: Mapping[str, int] = field(default_factory=dict)  # trade messages, since the start
+    book: Mapping[str, int] = field(default_factory=dict)  # the order book, since the start
 
 
 class NodeCollector(Collector):
@@ -92,7 +93,12 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily("p2pnode_nodes_connected", said, value=now.connected)
         for name, value in now.mailbox.items():
             yield GaugeMetricFamily(f"p2pnode_mailbox_{name}", MAILBOX[name], value=value)
-        rooms = (("dht", now.dht), ("transport", now.transport), ("delivery", now.delivery))
+        said = "Offers that a source withheld for over two minutes while two others held them"
+        yield CounterMetricFamily("p2pnode_book_omitted", said, value=now.book.get("omitted", 0))
+        rooms = (
+            *(("dht", now.dht), ("transport", now.transport)),
+            *(("delivery", now.delivery), ("book", now.book)),
+        )
         for room, counts in rooms:
             events = CounterMetricFamily(
                 f"p2pnode_{room}_events", f"What happened in the {room}", labels=["event"]

@@ -37,7 +37,10 @@ from orderbook.backend_prices import open_sources
 from orderbook.shell_book import Book
 from orderbook.shell_maker import Maker
 from orderbook.shell_prices import Prices
+from orderbook.shell_sync import Sync
 from orderbook.store_accounts import AccountStore
+from orderbook.store_book import BookStore
+from orderbook.store_book import BookStore
 from orderbook.store_prices import PriceStore
 from p2pnode import __version__
 from p2pnode.app import (
@@ -58,13 +61,16 @@ from p2pnode.app import (
     routes_wallet,
 )
 from p2pnode.app.absent import AbsentChain
+from p2pnode.app.account_uses import account_uses
 from p2pnode.app.api import Api
 from p2pnode.app.config import Settings, metrics_address
 from p2pnode.app.config import endpoint as host_and_port
+from p2pnode.app.crowd import DhtCrowd
 from p2pnode.app.events import Events
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
 from p2pnode.app.routes_net import LastMinute
+from p2pnode.app.taker import Takers
 from p2pnode.base import identity, wire
 from p2pnode.base.clock import SystemClock, SystemRandomness
 from p2pnode.base.errors import NodeError, Unreachable
@@ -75,6 +81,8 @@ log: Final = logging.getLogger(__name__)
 
 DATABASE: Final = "node.sqlite"
 DHT_DATABASE: Final = "records.sqlite"  # what others have us keep: apart from what is ours
+BOOK_DATABASE: Final = "book.sqlite"  # everybody's offers, which the network has
+BOOK_DATABASE: Final = "book.sqlite"  # everybody's offers: the network has them too
 BOOTSTRAP_FILE: Final = "bootstrap_nodes.json"
 RETRY_S: Final = 5
 
@@ -88,6 +96,8 @@ async def run_node(
     """Serve until `stop`; `ready` is called once, when everything answers."""
     database = Database(settings.data_dir / DATABASE)
     others = Database(settings.data_dir / DHT_DATABASE, durable=False)
+    offers = Database(settings.data_dir / BOOK_DATABASE, durable=False)
+    books = Database(settings.data_dir / BOOK_DATABASE, durable=False)
     try:
         async with open_streams(
             keystore.identity,
@@ -96,7 +106,7 @@ async def run_node(
             limits=SEED_LIMITS if settings.seed else Limits(),
             subnets=Subnets(settings.exempt()),
         ) as streams:
-            node = Node(settings, keystore, database, others, streams)
+            node = Node(settings, keystore, database, others, books, streams)
             async with trio.open_nursery() as nursery:
                 await node.start(nursery, stop)
                 ready(node.describe())
@@ -105,6 +115,8 @@ async def run_node(
     finally:
         database.close()
         others.close()
+        offers.close()
+        books.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,7 @@ class _Rooms:
     exchange: Exchange
     api: Api
     prices: Prices
+    sync: Sync
 
 
 class Node:
@@ -129,6 +142,7 @@ class Node:
         keystore: Keystore,
         database: Database,
         others: Database,
+        books: Database,
         streams: Libp2pStreams,
     ) -> None:
         self._settings = settings
@@ -137,9 +151,11 @@ class Node:
         self.events = Events(database)
         self._stop = trio.Event()
         self._metrics = ""  # where they are served
-        self._rooms = self._compose(keystore, database, others)
+        self._rooms = self._compose(keystore, database, others, books)
 
-    def _compose(self, keystore: Keystore, database: Database, others: Database) -> _Rooms:
+    def _compose(
+        self, keystore: Keystore, database: Database, others: Database, books: Database
+    ) -> _Rooms:
         settings, network, clock = self._settings, self._settings.network, self._clock
         randomness, me = SystemRandomness(), keystore.identity
         words = keystore.mnemonic.reveal()
@@ -164,7 +180,20 @@ class Node:
         wallet = BdkWallet(words, network, database, chain, locks)
         offers = fit.DhtRecords(dht, network, fit.OFFER)
         maker = Maker(me, network, clock, randomness, database, offers)
-        book = Book(maker, clock, offers)
+        store = BookStore(books, network)
+        sync = Sync(
+            store,
+            self._streams,
+            DhtCrowd(dht, network, fit.OFFER),
+            None,
+            me,
+            network,
+            clock,
+            randomness,
+            group=Subnets(settings.exempt()).group,
+        )
+        book = Book(maker, clock, offers, store, sync)
+        book.on_own.append(sync.own)
         sources = open_sources(settings.price_sources, settings.data_dir, settings.proxy)
         prices = Prices(sources, clock, randomness, PriceStore(database))
         account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
@@ -190,12 +219,20 @@ class Node:
             *(world, self._streams, registry, dht.locate, database, board),
             fit.TradeMailbox(box),
         )
+        takers = Takers(
+            *(book, accounts, clock),
+            countries=settings.countries,
+            languages=settings.languages,
+            balance=lambda: wallet.balance().spendable,
+        )
         routes = [
             *self._house_routes(),
             *routes_net.routes(dht, self._streams, me, network, clock, minute),
-            *routes_accounts.routes(accounts, network, clock),
+            *routes_accounts.routes(
+                accounts, network, clock, account_uses(maker, exchange, network)
+            ),
             *routes_offers.routes(maker, accounts),
-            *routes_book.routes(book, accounts),
+            *routes_book.routes(book, accounts, takers),
             *routes_wallet.routes(wallet, chain, locks),
             *routes_trades.routes(exchange, book, accounts),
             *routes_bargain.routes(exchange, book, accounts),
@@ -208,7 +245,7 @@ class Node:
             *routes_hearing.routes(exchange),
         ]
         api = Api(routes, self.events, database)
-        return _Rooms(dht, minute, chain, wallet, book, box, exchange, api, prices)
+        return _Rooms(dht, minute, chain, wallet, book, box, exchange, api, prices, sync)
 
     async def start(self, nursery: trio.Nursery, stop: trio.Event) -> None:
         """Start every room; returns when all of them answer."""
@@ -224,6 +261,7 @@ class Node:
         if isinstance(rooms.chain, ElectrumChain):
             await nursery.start(rooms.chain.run)
             await nursery.start(rooms.wallet.run)
+        await nursery.start(rooms.sync.run)
         await nursery.start(rooms.box.run)
         await nursery.start(rooms.exchange.run)
         nursery.start_soon(rooms.prices.run)
@@ -248,6 +286,7 @@ class Node:
             "pid": os.getpid(),
             "version": __version__,
             "last_event": self.events.last(),
+            "markets": self._rooms.sync.view(),
         }
         try:
             tip = self._rooms.chain.tip()
@@ -299,6 +338,7 @@ class Node:
                 connected=len(self._streams.connected()),
                 mailbox=lies,
                 delivery=delivered,
+                book=self._rooms.sync.counts,
             )
 
         host, port = metrics_address("metrics", self._settings.metrics)

@@ -13,8 +13,8 @@ async def test_a_newcomer_has_the_whole_market_from_its_servers():
         new = await town.node("new")
         await new.sync.follow(EUR)
         assert len(new.hashes()) == 60
-        assert new.tally.counts["offers_new"] == 60
-        assert new.tally.counts["offers_invalid"] == 0
+        assert new.counts["offers_new"] == 60
+        assert new.counts["offers_invalid"] == 0
 
 
 async def test_what_one_source_alone_has_is_fetched_and_one_that_omits_costs_nothing():
@@ -46,4 +46,4 @@ async def test_a_source_that_sends_what_is_not_valid_is_dropped():
         await new.sync.follow(EUR)
         assert len(new.hashes()) == 30
         assert town.holders.lies == [liar.node_id] == [who("liar").node_id]
-        assert new.tally.counts["sources_dropped"] == 1
+        assert new.counts["sources_dropped"] == 1
