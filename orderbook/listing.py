@@ -1,25 +1,18 @@
-"""The SELECT behind a listing: text and arguments, for the table of `store_book`.
+"""The SELECT behind a listing: text and arguments, for the table `book_offer`.
 
 The best prices of the fixed offers and the best margins of the floating ones each come from
 the head of one index; only those heads are merged, at the price that a margin makes of the
 reference.
 """
 
-from typing import Any, Final
+from typing import Any
 
-from orderbook.offer import MAX_LIFE_S, Side
+from orderbook.book_table import FIXED, FLOATING, LIVE, live
+from orderbook.offer import Side
 from orderbook.query import Query, Sort
-from p2pnode.base.units import MAX_PRICE
-
-WITHDRAWN, FIXED, FLOATING = 0, 1, 2  # the column `priced`
-LIVE: Final = "expires_at > ? AND expires_at <= ?"
+from p2pnode.base.units import COIN, MAX_PRICE, PRICE_SCALE
 
 Sql = tuple[str, tuple[Any, ...]]
-
-
-def live(now: int) -> tuple[int, int]:
-    """Return the arguments of LIVE: what expires later than an offer may is not shown either."""
-    return now, now + MAX_LIFE_S
 
 
 def listing(query: Query, reference: int, now: int, blocks: bool) -> Sql:
@@ -31,7 +24,7 @@ def listing(query: Query, reference: int, now: int, blocks: bool) -> Sql:
     sides = (Side.SELL, Side.BUY) if query.side is None else (query.side,)
     for side in sides:
         for priced in (FIXED, FLOATING):
-            if priced == FLOATING and not reference and (query.least_price or query.most_price):
+            if priced == FLOATING and not reference and _asks_price(query):
                 continue  # nobody knows whether it is within the bounds
             sql, more = _head(query, side, priced, reference, now, blocks)
             heads.append(f"SELECT * FROM ({sql})")  # noqa: S608 - only names of ours in it
@@ -72,6 +65,10 @@ def _head(
     if query.amount_sat:
         where.append("min_sat <= ? AND max_sat >= ?")
         args += [query.amount_sat, query.amount_sat]
+    if query.fiat_minor:  # both sums are rounded half up; the products are over 64 bits
+        unit, money = float(COIN * PRICE_SCALE), query.fiat_minor
+        where.append(f"1.0 * {price} * min_sat < ? AND 1.0 * {price} * max_sat >= ?")
+        args += [*told, (money + 0.5) * unit, *told, (money - 0.5) * unit]
     for sense, bound in ((">=", query.least_price), ("<=", query.most_price)):
         if bound:
             where.append(f"{price} {sense} ?")
@@ -89,6 +86,10 @@ def _head(
         f"FROM book_offer WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
     )
     return sql, [*told, *args, query.limit + query.offset]
+
+
+def _asks_price(query: Query) -> bool:
+    return bool(query.least_price or query.most_price or query.fiat_minor)
 
 
 def _price(sign: int, priced: int, reference: int) -> Sql:

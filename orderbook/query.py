@@ -13,7 +13,7 @@ from orderbook.places import check_country, check_language
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, NotFound
 from p2pnode.base.networks import Network
-from p2pnode.base.units import MAX_PRICE
+from p2pnode.base.units import COIN, MAX_FIAT_MINOR, MAX_PRICE, PRICE_SCALE
 
 MAX_ROWS: Final = 1000  # of one answer
 MAX_OFFSET: Final = 1_000_000
@@ -32,7 +32,8 @@ class Sort(StrEnum):
 class Query:
     """Which offers of a market, in which order. Construction raises InvalidRecord.
 
-    `amount_sat` is what the offer's range must hold, 0 for any. `least_price` and
+    `amount_sat` is what the offer's range must hold, `fiat_minor` what it must hold at the
+    offer's price, 0 for any. `least_price` and
     `most_price` bound the price at the reference, in minor units per BTC x 10^4, 0 for no
     bound. An offer that names no countries, or no languages, fits every one. `least_trades`
     counts what its maker has proven. `takeable` leaves out what one cannot take; `hidden`
@@ -45,6 +46,7 @@ class Query:
     country: str = ""
     language: str = ""
     amount_sat: int = 0
+    fiat_minor: int = 0
     least_price: int = 0
     most_price: int = 0
     least_trades: int = 0
@@ -63,11 +65,18 @@ class Query:
         if self.language:
             check_language("language", self.language)
         wire.within("amount_sat", self.amount_sat, 0, MAX_OFFER_SAT)
+        wire.within("fiat_minor", self.fiat_minor, 0, MAX_FIAT_MINOR)
         wire.within("least_price", self.least_price, 0, MAX_PRICE)
         wire.within("most_price", self.most_price, 0, MAX_PRICE)
         wire.within("least_trades", self.least_trades, 0, 2**31)
         wire.within("limit", self.limit, 1, MAX_ROWS)
         wire.within("offset", self.offset, 0, MAX_OFFSET)
+
+    def amount_at(self, price: int) -> int:
+        """Return the satoshi asked for at a price, 0 for any amount."""
+        if self.fiat_minor and price:
+            return self.fiat_minor * COIN * PRICE_SCALE // price
+        return self.amount_sat
 
 
 @dataclass(slots=True)
@@ -96,6 +105,11 @@ class Row:
         return self.read
 
 
+def reach(prefix: str) -> tuple[bytes, bytes]:
+    """Return the first and the last 32 bytes that begin with these hex digits."""
+    return bytes.fromhex(prefix.ljust(64, "0")), bytes.fromhex(prefix.ljust(64, "f"))
+
+
 def has_prefix(offer: Offer, prefix: str) -> bool:
     """Tell whether the offer's id or hash begins with these hex digits."""
     return offer.offer_id.hex().startswith(prefix) or offer.hash.hex().startswith(prefix)
@@ -115,9 +129,9 @@ def single(offers: Iterable[Offer], prefix: str) -> Offer:
     return next(iter(found.values()))
 
 
-def hex_prefix(text: str) -> str:
+def hex_prefix(text: str, field: str = "offer_id") -> str:
     """Return the hex digits that a user gave of an id. Raises InvalidRecord."""
     digits = text.strip().lower().removesuffix("…")
     if not 1 <= len(digits) <= 64 or any(c not in "0123456789abcdef" for c in digits):
-        raise InvalidRecord("offer_id", "is not 1 to 64 hex digits")
+        raise InvalidRecord(field, "is not 1 to 64 hex digits")
     return digits

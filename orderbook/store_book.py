@@ -12,11 +12,13 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Any, Final
 
 from orderbook import listing
-from orderbook.offer import Offer, Side
-from orderbook.query import Query, Row
+from orderbook.book_table import FIXED, INSERT, LIVE, OVER, SCRIPTS, UPDATE, live, values
+from orderbook.offer import Offer
+from orderbook.query import Query, Row, reach
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
@@ -28,49 +30,8 @@ CAPACITY: Final = 40_000
 PER_MAKER: Final = 64
 FOLLOW_S: Final = 7 * 86_400  # a market asked for this long ago is kept up to date
 MAX_NOTE: Final = 200  # bytes
+MAKERS: Final = 5  # at least, before what they ask says what is usual
 CHECKPOINT_PAGES: Final = 8000  # 32 MB of WAL, as for the records held for others
-_SCRIPTS: Final = (
-    """
-    CREATE TABLE book_offer (
-        currency TEXT NOT NULL, place BLOB NOT NULL, hash BLOB NOT NULL, seq INTEGER NOT NULL,
-        expires_at INTEGER NOT NULL, first_seen INTEGER NOT NULL, side INTEGER NOT NULL,
-        priced INTEGER NOT NULL, best INTEGER NOT NULL, min_sat INTEGER NOT NULL,
-        max_sat INTEGER NOT NULL, methods TEXT NOT NULL, countries TEXT NOT NULL,
-        languages TEXT NOT NULL, alike BLOB NOT NULL, offer_id BLOB NOT NULL,
-        offer_hash BLOB NOT NULL, raw BLOB NOT NULL
-    ) STRICT;
-    CREATE UNIQUE INDEX book_place ON book_offer (currency, place);
-    CREATE INDEX book_maker ON book_offer (place, expires_at);
-    CREATE INDEX book_best ON book_offer (currency, side, priced, best, first_seen, place);
-    CREATE INDEX book_hash ON book_offer (hash);
-    CREATE INDEX book_expiry ON book_offer (expires_at);
-    CREATE INDEX book_id ON book_offer (offer_id);
-    CREATE INDEX book_name ON book_offer (offer_hash);
-    CREATE TABLE book_market (
-        currency TEXT PRIMARY KEY, asked_at INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE book_block (
-        node_id BLOB PRIMARY KEY, note TEXT NOT NULL, at INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID
-    """,
-)
-_COLUMNS: Final = (
-    *("hash", "seq", "expires_at", "first_seen", "side", "priced", "best", "min_sat"),
-    *("max_sat", "methods", "countries", "languages", "alike", "offer_id", "offer_hash", "raw"),
-    *("currency", "place"),
-)
-_INSERT: Final = (
-    f"INSERT OR IGNORE INTO book_offer ({', '.join(_COLUMNS)}) "  # noqa: S608 - constants
-    f"VALUES ({', '.join('?' * len(_COLUMNS))})"
-)
-_OVER: Final = f"NOT ({listing.LIVE})"
-_UPDATE: Final = (
-    f"UPDATE book_offer SET {', '.join(f'{name} = ?' for name in _COLUMNS[:3])}, "  # noqa: S608
-    f"first_seen = CASE WHEN {_OVER} THEN ? ELSE first_seen END, "
-    f"{', '.join(f'{name} = ?' for name in _COLUMNS[4:-2])} "
-    f"WHERE currency = ? AND place = ? "
-    f"AND ({_OVER} OR seq < ? OR (seq = ? AND hash > ?))"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +56,7 @@ class BookStore:
     ) -> None:
         self._db, self._network = database, network
         self._capacity, self._per_maker = capacity, per_maker
-        database.migrate(ROOM, _SCRIPTS)
+        database.migrate(ROOM, SCRIPTS)
         database.one(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._count = self._counted()
         self._blocks = bool(self.blocked())
@@ -132,15 +93,15 @@ class BookStore:
         return tuple(news)
 
     def _put(self, offer: Offer, raw: bytes, now: int) -> bool:
-        values = _values(offer, raw, now)
-        if self._db.run(_INSERT, *values):
+        row = values(offer, raw, now)
+        if self._db.run(INSERT, *row):
             self._count += 1
             return True
-        hashed, live = values[0], listing.live(now)
+        alive = live(now)
         return bool(
             self._db.run(
-                _UPDATE,
-                *(*values[:3], *live, *values[3:], *live, offer.seq, offer.seq, hashed),
+                UPDATE,
+                *(*row[:3], *alive, *row[3:], *alive, offer.seq, offer.seq, row[0]),
             )
         )
 
@@ -168,8 +129,8 @@ class BookStore:
 
     def _drop_over(self, now: int) -> None:
         self._count -= self._db.run(
-            f"DELETE FROM book_offer WHERE {_OVER}",  # noqa: S608 - constants
-            *listing.live(now),
+            f"DELETE FROM book_offer WHERE {OVER}",  # noqa: S608 - constants
+            *live(now),
         )
 
     def _counted(self) -> int:
@@ -190,9 +151,9 @@ class BookStore:
     def items(self, currency: str, now: int) -> list[Item]:
         """Return (place, SHA-256) of a market's live versions, withdrawals too, ascending."""
         rows = self._db.all(
-            f"SELECT place, hash FROM book_offer WHERE currency = ? AND {listing.LIVE} "  # noqa: S608
+            f"SELECT place, hash FROM book_offer WHERE currency = ? AND {LIVE} "  # noqa: S608
             "ORDER BY place",
-            *(currency, *listing.live(now)),
+            *(currency, *live(now)),
         )
         return [(place, hashed) for place, hashed in rows]
 
@@ -203,8 +164,8 @@ class BookStore:
         """
         rows = self._db.all(
             "SELECT hash, raw FROM book_offer WHERE currency = ? AND place >= ? "  # noqa: S608
-            f"AND (? = x'' OR place < ?) AND {listing.LIVE} ORDER BY place LIMIT ?",
-            *(currency, low, high, high, *listing.live(now), limit),
+            f"AND (? = x'' OR place < ?) AND {LIVE} ORDER BY place LIMIT ?",
+            *(currency, low, high, high, *live(now), limit),
         )
         return [raw for hashed, raw in rows if hashlib.sha256(raw).digest() == hashed]
 
@@ -216,19 +177,36 @@ class BookStore:
         `least_trades`, `takeable` and the order by history are not the store's to know.
         """
         sql, args = listing.listing(query, reference, now, self._blocks)
-        return [Row(*row, self._network) for row in self._db.all(sql, *args)]
+        net = self._network
+        return [
+            Row(price, seen, bool(again), hashed, raw, net)
+            for price, seen, again, hashed, raw in self._db.all(sql, *args)
+        ]
+
+    def typical(self, currency: str, now: int) -> int:
+        """Return the median of what makers ask as a fixed price; 0 if fewer than five do.
+
+        A maker counts once, with the median of his own.
+        """
+        asked: dict[bytes, list[int]] = {}
+        for place, best in self._db.all(
+            "SELECT place, best FROM book_offer WHERE currency = ? AND side IN (0, 1) "  # noqa: S608
+            f"AND priced = ? AND {LIVE}",
+            *(currency, FIXED, *live(now)),
+        ):
+            asked.setdefault(place[:32], []).append(abs(best))
+        return int(median_low(map(median_low, asked.values()))) if len(asked) >= MAKERS else 0
 
     def matching(self, prefix: str, now: int) -> tuple[Offer, ...]:
         """Return the offers that can be taken whose id or hash begins with hex `prefix`.
 
         Their signatures are checked again; a damaged row is left out.
         """
-        low = bytes.fromhex(prefix + "0" * (-len(prefix) % 2))
-        high = bytes.fromhex(prefix + "f" * (-len(prefix) % 2)) + b"\xff" * 32
+        low, high = reach(prefix)
         rows = self._db.all(
             "SELECT raw FROM book_offer WHERE (offer_id BETWEEN ? AND ? "  # noqa: S608
-            f"OR offer_hash BETWEEN ? AND ?) AND priced > 0 AND {listing.LIVE} LIMIT 1000",
-            *(low, high, low, high, *listing.live(now)),
+            f"OR offer_hash BETWEEN ? AND ?) AND priced > 0 AND {LIVE} LIMIT 1000",
+            *(low[:16], high, low, high, *live(now)),
         )
         found = []
         for (raw,) in rows:
@@ -237,6 +215,16 @@ class BookStore:
         return tuple(found)
 
     # ------------------------------------------------------------------ markets and makers
+
+    def makers(self, prefix: str, limit: int = 2) -> tuple[bytes, ...]:
+        """Return makers in the book whose id begins with hex `prefix`, at most `limit`."""
+        low, high = reach(prefix)
+        rows = self._db.all(
+            "SELECT DISTINCT substr(place, 1, 32) FROM book_offer "
+            "WHERE place >= ? AND place <= ? LIMIT ?",
+            *(low, high + b"\xff", limit),
+        )
+        return tuple(maker for (maker,) in rows)
 
     def follow(self, currency: str, now: int) -> None:
         """Note that a market was asked for."""
@@ -268,23 +256,3 @@ class BookStore:
         """Return the makers whose offers are hidden, the latest first."""
         rows = self._db.all("SELECT node_id, note, at FROM book_block ORDER BY at DESC, node_id")
         return tuple(Blocked(*row) for row in rows)
-
-
-def _values(offer: Offer, raw: bytes, now: int) -> tuple[Any, ...]:
-    """Return an offer's columns, in the order of _COLUMNS."""
-    priced = listing.FLOATING if offer.floating else listing.FIXED
-    best = offer.margin_bp if offer.floating else offer.price
-    return (
-        hashlib.sha256(raw).digest(),
-        *(offer.seq, offer.expires_at, now),
-        *(int(offer.side), listing.WITHDRAWN if offer.withdrawn else priced),
-        best if offer.side is Side.SELL else -best,
-        *(offer.min_sat, offer.max_sat),
-        *(_words(offer.methods), _words(offer.countries), _words(offer.languages)),
-        offer.alike,
-        *(offer.offer_id, offer.hash, raw, offer.currency, offer.place),
-    )
-
-
-def _words(names: tuple[str, ...]) -> str:
-    return f",{','.join(names)}," if names else ""

@@ -9,6 +9,8 @@
     exempt_subnets = ["127.0.0.0/8", "::1/128"]     # no cap counts these addresses
     prices = ["kraken", "bitstamp", "file:prices.json"]  # who says what bitcoin costs
     proxy = "socks5://127.0.0.1:9050"               # through which those sources are asked
+    countries = ["DE", "AT"]                        # where you can pay and be paid; none: anywhere
+    languages = ["de", "en"]                        # that you can trade in; none: any
 
 Read strictly: an unknown name, or a value of another form, is an error that names it.
 """
@@ -17,7 +19,7 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -36,9 +38,10 @@ EXEMPT: Final = ("127.0.0.0/8", "::1/128")
 WIDEST: Final = {4: 8, 6: 7}  # bits that a network without caps names at least
 MAX_PRICES: Final = 16
 MAX_PATH: Final = 1024
+MAX_CODES: Final = 64
 PRICES_FILE: Final = "file:prices.json"  # what a private network reads if nothing is named
 _TEXTS: Final = ("network", "listen", "electrum", "mdns", "metrics", "proxy")
-_LISTS: Final = ("bootstrap", "exempt_subnets", "prices")
+_LISTS: Final = ("bootstrap", "exempt_subnets", "prices", "countries", "languages")
 KNOWN: Final = (*_TEXTS, *_LISTS)
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ENDPOINT: Final = re.compile(
@@ -61,6 +64,8 @@ class Settings:
     exempt_subnets: tuple[str, ...] = EXEMPT  # networks of one's own machines
     prices: tuple[str, ...] = ()  # names of price sources, or file:PATH
     proxy: str = ""  # socks5://HOST:PORT or http://HOST:PORT; empty: sources are asked directly
+    countries: tuple[str, ...] = ()  # ISO 3166-1 alpha-2: what listed offers are judged by
+    languages: tuple[str, ...] = ()  # ISO 639-1: the same
     seed: bool = False
 
     def __post_init__(self) -> None:
@@ -81,6 +86,8 @@ class Settings:
         check_prices("prices", self.prices)
         if self.proxy:
             proxy_address("proxy", self.proxy)
+        check_codes("countries", self.countries, str.isupper, "DE")
+        check_codes("languages", self.languages, str.islower, "de")
 
     @property
     def price_sources(self) -> tuple[str, ...]:
@@ -139,6 +146,10 @@ class Settings:
             lines.append(f"prices = {_list(self.prices)}")
         if self.proxy:
             lines.append(f"proxy = {_quoted(self.proxy)}")
+        if self.countries:
+            lines.append(f"countries = {_list(self.countries)}")
+        if self.languages:
+            lines.append(f"languages = {_list(self.languages)}")
         path = self.data_dir / FILE
         beside = path.with_suffix(".new")
         try:
@@ -209,6 +220,17 @@ def check_prices(field: str, names: tuple[str, ...]) -> None:
             raise Misconfigured(
                 f"{field}: {name[:40]!r} is none of {known} and file:PATH", field=field
             )
+
+
+def check_codes(
+    field: str, codes: tuple[str, ...], cased: Callable[[str], bool], such: str
+) -> None:
+    """Check a list of two-letter codes; the node knows which there are. Raises Misconfigured."""
+    if len(codes) > MAX_CODES:
+        raise Misconfigured(f"{field}: is over {MAX_CODES} codes", field=field)
+    for code in codes:
+        if not (len(code) == 2 and code.isascii() and code.isalpha() and cased(code)):
+            raise Misconfigured(f"{field}: {code[:40]!r} is no code such as {such}", field=field)
 
 
 def proxy_address(field: str, text: str) -> str:

@@ -40,7 +40,6 @@ from orderbook.shell_prices import Prices
 from orderbook.shell_sync import Sync
 from orderbook.store_accounts import AccountStore
 from orderbook.store_book import BookStore
-from orderbook.store_book import BookStore
 from orderbook.store_prices import PriceStore
 from p2pnode import __version__
 from p2pnode.app import (
@@ -82,7 +81,6 @@ log: Final = logging.getLogger(__name__)
 DATABASE: Final = "node.sqlite"
 DHT_DATABASE: Final = "records.sqlite"  # what others have us keep: apart from what is ours
 BOOK_DATABASE: Final = "book.sqlite"  # everybody's offers, which the network has
-BOOK_DATABASE: Final = "book.sqlite"  # everybody's offers: the network has them too
 BOOTSTRAP_FILE: Final = "bootstrap_nodes.json"
 RETRY_S: Final = 5
 
@@ -96,7 +94,6 @@ async def run_node(
     """Serve until `stop`; `ready` is called once, when everything answers."""
     database = Database(settings.data_dir / DATABASE)
     others = Database(settings.data_dir / DHT_DATABASE, durable=False)
-    offers = Database(settings.data_dir / BOOK_DATABASE, durable=False)
     books = Database(settings.data_dir / BOOK_DATABASE, durable=False)
     try:
         async with open_streams(
@@ -115,7 +112,6 @@ async def run_node(
     finally:
         database.close()
         others.close()
-        offers.close()
         books.close()
 
 
@@ -223,7 +219,7 @@ class Node:
             *(book, accounts, clock),
             countries=settings.countries,
             languages=settings.languages,
-            balance=lambda: wallet.balance().spendable,
+            balance=lambda: wallet.balance().available,
         )
         routes = [
             *self._house_routes(),

@@ -15,6 +15,7 @@ from orderbook.store_accounts import AccountStore
 from p2pnode.app import client, routes_accounts, routes_book, routes_offers
 from p2pnode.app.api import Api
 from p2pnode.app.events import Events
+from p2pnode.app.taker import Takers
 from p2pnode.base.identity import Identity
 from p2pnode.base.store import Database
 
@@ -27,18 +28,22 @@ class Daemon:
     ) -> None:
         self.folder, self.market, self.clock = folder, market, clock
         self._identity, self._seed = identity, seed
+        self.users: tuple[str, ...] = ()  # who uses every account
         self._ready = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._stop: trio.Event | None = None
+
+    def _uses(self, account_id: bytes) -> tuple[str, ...]:
+        return self.users
 
     async def serve(self) -> None:
         database = Database(self.folder / "node.sqlite")
         book = make_book(self.market, self.clock, self._identity, database, self._seed)
         accounts = AccountStore(database, NET, b"k" * 32, Counted(self._seed))
         served = [
-            *routes_accounts.routes(accounts, NET, self.clock),
+            *routes_accounts.routes(accounts, NET, self.clock, self._uses),
             *routes_offers.routes(book.maker, accounts),
-            *routes_book.routes(book, accounts),
+            *routes_book.routes(book, accounts, Takers(book, accounts, self.clock)),
         ]
         self._token, self._stop = trio.lowlevel.current_trio_token(), trio.Event()
         async with trio.open_nursery() as nursery:
