@@ -1,38 +1,40 @@
-"""My own offers, kept published while the node is up.
-
-    create -> enabled -- reserve(trade) --> reserved
-                 |  ^------ release(trade) ----|
-              withdraw -> withdrawn
+"""My own offers, kept published while the node is up (states: orderbook/own.py).
 
 Every step is committed before a record leaves (the shell law); `run` publishes what is
 undone, so each step may be repeated or cut short by a crash. Enabled offers are signed
 anew every REFRESH_S and on every start; the others leave a withdrawal behind.
+
+A step is synchronous from reading the row to the commit, its seq drawn inside. What must be
+waited for is the proof of work; a step that wants a new slot looks again once it is there.
 """
 
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from orderbook import work
-from orderbook.needs import Records
-from orderbook.offer import (
-    DEFAULT_DEPOSIT_BP,
-    LIFE_S,
-    REFRESH_S,
-    Offer,
-    Side,
-)
+from orderbook.needs import Histories, Records, References, Unpriced, Unproven
+from orderbook.offer import LIFE_S, REFRESH_S, Offer
+from orderbook.own import Answers, OfferState, OwnOffer, Triggers, check_end, default_kinds
 from orderbook.shelf import has_prefix, hex_prefix, single
-from orderbook.store_offers import Answers, OfferState, OfferStore, OwnOffer
-from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, Unreachable
+from orderbook.shell_versions import MAX_MARKET, Versions
+from orderbook.shell_work import Miner
+from orderbook.store_offers import OfferStore
+from p2pnode.base.errors import LocalFault, NodeError, NotFound, Unreachable
 from p2pnode.base.identity import Identity
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness
 from p2pnode.base.store import Database
 
-MAX_OWN: Final = 64  # own offers not withdrawn; a holder keeps 32 records of one owner a market
+log: Final = logging.getLogger(__name__)
+
+MAX_OWN: Final = 64  # own offers enabled or disabled
 TICK_S: Final = 5  # between looks at what is due, and between tries to publish
+AHEAD_S: Final = 3600  # the next day's work is sought so long before it is needed
+PUTS: Final = 4  # versions on their way at a time
 
 
 class Maker:
@@ -46,11 +48,25 @@ class Maker:
         randomness: Randomness,
         database: Database,
         records: Records,
+        *,
+        references: References | None = None,
+        histories: Histories | None = None,
+        caps: Mapping[str, int] | None = None,
     ) -> None:
         self.network = network
-        self._identity, self._clock = identity, clock
+        self._identity, self.clock = identity, clock
         self._randomness, self._records = randomness, records
+        self.references = references or Unpriced()
+        self.histories = histories or Unproven()
+        self.caps = caps or {}  # an operator's lower ones
         self._store = OfferStore(database, network)
+        self.miner = Miner(network, identity.node_id, randomness, self._store)
+        self._versions = Versions(
+            *(identity, network, clock, self._store, self.miner),
+            *(self.references, self.histories, self.caps),
+        )
+        self.on_version: Callable[[Offer, bytes], None] = lambda _offer, _raw: None
+        self._told: dict[bytes, int] = {}  # the seq of each offer that `on_version` was given
         self._fresh: set[bytes] = set()  # own offers signed since this start
         self._wake = trio.Event()
 
@@ -59,67 +75,110 @@ class Maker:
         """Return the maker id of own offers."""
         return self._identity.node_id
 
+    # -- what the user does
+
     async def create(
         self,
         *,
-        side: Side,
-        currency: str,
-        min_sat: int,
-        max_sat: int,
-        price: int,
-        method: str,
-        account_id: bytes,
-        dep_b_bp: int = DEFAULT_DEPOSIT_BP,
-        dep_s_bp: int = DEFAULT_DEPOSIT_BP,
-        terms: str = "",
+        accounts: Mapping[str, bytes],
         answers: Answers | None = None,
+        triggers: Triggers | None = None,
+        ends_at: int = 0,
+        escrow_kinds: tuple[str, ...] = (),
+        **terms: Any,
     ) -> OwnOffer:
         """Journal and publish an own offer; with no holder yet, `run` goes on trying.
 
-        Raises InvalidRecord for a bad field, LocalFault beyond MAX_OWN.
+        `terms` are fields of the offer, `accounts` an account for each method. Raises
+        InvalidRecord for a bad field, LocalFault beyond MAX_OWN, MAX_MARKET or a trigger.
         """
-        now = self._clock.now()
-        slot = self._free_slot()
+        now = self.clock.now()
         offer = Offer(
             network=self.network,
             offer_id=self._randomness.bytes(16),
             maker=self.node_id,
-            slot=slot,
-            side=side,
-            currency=currency,
-            min_sat=min_sat,
-            max_sat=max_sat,
-            price=price,
-            methods=(method,),
-            dep_b_bp=dep_b_bp,
-            dep_s_bp=dep_s_bp,
-            terms=terms,
+            methods=tuple(sorted(accounts)),
+            escrow_kinds=default_kinds(escrow_kinds),
             expires_at=now + LIFE_S,
+            **terms,
         )
-        offer = replace(offer, seq=self._store.next_seq(now), work=self._work(offer))
-        if offer.withdrawn:
-            raise InvalidRecord("min_sat", f"is below {self.network.min_amount_sat}")
-        if sum(own.state is not OfferState.WITHDRAWN for own in self._store.all()) >= MAX_OWN:
-            raise LocalFault(f"there are {MAX_OWN} own offers already; cancel one first")
+        check_end(ends_at, now)
         own = OwnOffer(
             offer=offer,
             state=OfferState.ENABLED,
-            account_id=account_id,
+            accounts=dict(accounts),
             created_at=now,
             signed_at=now,
             answers=answers or Answers(),
+            triggers=triggers or Triggers(),
+            ends_at=ends_at,
         )
-        self._store.save(own)
-        self._fresh.add(offer.offer_id)
-        return await self._publish(own)
+
+        def make() -> OwnOffer:
+            if len(self._store.living()) >= MAX_OWN:
+                raise LocalFault(f"there are {MAX_OWN} own offers already; cancel one first")
+            return own
+
+        return await self._bring(make)
+
+    async def edit(
+        self,
+        offer_id: bytes,
+        terms: Mapping[str, Any],
+        *,
+        accounts: Mapping[str, bytes] | None = None,
+        answers: Answers | None = None,
+        triggers: Triggers | None = None,
+        ends_at: int | None = None,
+    ) -> OwnOffer:
+        """Change an own offer; who names an earlier version is refused from now on.
+
+        Raises NotFound, InvalidRecord for a bad field, LocalFault for an offer that a trade
+        has or that was taken back.
+        """
+        if ends_at is not None:
+            check_end(ends_at, self.clock.now())
+
+        def make() -> OwnOffer:
+            own = self._living(offer_id)
+            own = own.changed(terms, accounts)
+            return replace(
+                own,
+                answers=answers or own.answers,
+                triggers=own.triggers if triggers is None else triggers,
+                ends_at=own.ends_at if ends_at is None else ends_at,
+            )
+
+        own = make()
+        if own.enabled:
+            public = own.offer != self.own(offer_id).offer or ends_at is not None
+            return await self._bring(make, edited=True) if public else self._keep(own)
+        self._versions.check(own)
+        return self._keep(own)
+
+    async def enable(self, offer_id: bytes) -> OwnOffer:
+        """Publish a disabled offer again. Raises NotFound, LocalFault, InvalidRecord."""
+
+        def make() -> OwnOffer:
+            own = self._living(offer_id)
+            if own.enabled:
+                raise LocalFault(f"offer {_short(own)} is enabled already", field="offer_id")
+            return replace(own, state=OfferState.ENABLED, why="")
+
+        return await self._bring(make)
+
+    async def disable(self, offer_id: bytes, why: str = "by its maker") -> OwnOffer:
+        """Take an own offer out of the book, its terms kept. Raises NotFound, LocalFault."""
+        own = self._living(offer_id)
+        if not own.enabled:
+            raise LocalFault(f"offer {_short(own)} is disabled already", field="offer_id")
+        return await self._publish(self._turn(own, OfferState.DISABLED, why=why))
 
     async def withdraw(self, offer_id: bytes) -> OwnOffer:
-        """Take an own offer back. Raises NotFound, LocalFault while a trade holds it."""
-        own = self.own(offer_id)
-        if own.state is not OfferState.ENABLED:
-            held = f" by trade {own.trade_id.hex()[:6]}" if own.trade_id else ""
-            raise LocalFault(f"offer {offer_id.hex()[:6]} is {own.state}{held}", field="offer_id")
-        return await self._publish(self._turn(own, OfferState.WITHDRAWN, None))
+        """Take an own offer back for good. Raises NotFound, LocalFault while a trade holds it."""
+        own = self._living(offer_id)
+        turned = self._turn(own, OfferState.WITHDRAWN, why="by its maker")
+        return await self._publish(turned) if own.enabled else turned
 
     def answer(self, offer_id: bytes, answers: Answers) -> OwnOffer:
         """Set how proposals for an own offer are answered; what is published stays as it is.
@@ -128,28 +187,35 @@ class Maker:
         """
         own = self.own(offer_id)
         if own.state is OfferState.WITHDRAWN:
-            raise LocalFault(f"offer {offer_id.hex()[:6]} is withdrawn", field="offer_id")
-        changed = replace(own, answers=answers)
-        self._store.save(changed)
-        return changed
+            raise LocalFault(f"offer {_short(own)} is withdrawn", field="offer_id")
+        return self._keep(replace(own, answers=answers))
+
+    # -- what trades do, inside the caller's transaction
 
     def reserve(self, offer_id: bytes, trade_id: bytes) -> None:
-        """Take an own offer out of the book for a trade, inside the caller's transaction.
+        """Take an own offer out of the book for a trade.
 
         Repeating it changes nothing. Raises NotFound, LocalFault if it is not to be had.
         """
         own = self.own(offer_id)
         if own.state is OfferState.RESERVED and own.trade_id == trade_id:
             return
-        if own.state is not OfferState.ENABLED:
-            raise LocalFault(f"offer {offer_id.hex()[:6]} is {own.state}", field="offer_id")
-        self._turn(own, OfferState.RESERVED, trade_id)
+        if not own.enabled:
+            raise LocalFault(f"offer {_short(own)} is {own.state}", field="offer_id")
+        self._turn(own, OfferState.RESERVED, trade_id=trade_id)
 
-    def release(self, offer_id: bytes, trade_id: bytes) -> None:
-        """Put an own offer back after its trade was aborted; anything else is left alone."""
-        own = self.own(offer_id)
-        if own.state is OfferState.RESERVED and own.trade_id == trade_id:
-            self._turn(own, OfferState.ENABLED, None)
+    def release(self, trade_id: bytes) -> None:
+        """Put back what a trade had reserved, after it came to nothing."""
+        for own in self._store.of_trade(trade_id):
+            if own.state is not OfferState.RESERVED:
+                continue
+            if self._versions.slot_for(own) is None:
+                why = f"{MAX_MARKET} offers stood in its market when its trade ended"
+                self._turn(own, OfferState.DISABLED, why=why)
+            else:
+                self._turn(own, OfferState.ENABLED)
+
+    # -- reading
 
     def mine(self) -> tuple[OwnOffer, ...]:
         """Return own offers in every state, oldest first."""
@@ -165,85 +231,155 @@ class Maker:
     def own_version(self, offer_hash: bytes) -> tuple[Offer, OwnOffer]:
         """Return the unexpired version that a taker names, and the offer as it is now.
 
-        A refresh changes the hash, so the last versions stay good until they expire.
-        Raises NotFound.
+        A refresh changes the hash, so the last versions stay good until they expire or are
+        edited. Raises NotFound.
         """
         offer = self._store.version(offer_hash)
-        if offer is None or offer.expires_at <= self._clock.now():
+        if offer is None or offer.expires_at <= self.clock.now():
             raise NotFound("offer_hash: is no current offer of this node", field="offer_hash")
         return offer, self.own(offer.offer_id)
 
-    def get_mine(self, prefix: str) -> Offer:
+    def get_mine(self, prefix: str) -> OwnOffer:
         """Return the own offer whose id or hash begins so. Raises NotFound."""
         digits = hex_prefix(prefix)
-        offers = (own.offer for own in self._store.all())
-        return single((o for o in offers if has_prefix(o, digits)), digits)
+        found = [own for own in self._store.all() if has_prefix(own.offer, digits)]
+        chosen = single((own.offer for own in found), digits)
+        return next(own for own in found if own.offer is chosen)
 
     def enabled(self) -> tuple[OwnOffer, ...]:
         """Return the own offers that can be taken."""
-        return tuple(own for own in self._store.all() if own.state is OfferState.ENABLED)
+        return tuple(own for own in self._store.living() if own.enabled)
+
+    def crossed(self, own: OwnOffer) -> str:
+        """Return why an offer's triggers would disable it now; empty if they do not."""
+        return self._versions.crossed(own)
+
+    def slot_ahead(self, currency: str) -> int | None:
+        """Return which slot of a market a new offer would get; None if it is full."""
+        used = {own.offer.slot for own in self._versions.standing(currency)}
+        return min(set(range(MAX_MARKET)) - used, default=None)
 
     # -- the background task
 
     async def run(self) -> None:
         """Keep own offers published until cancelled."""
-        while True:
-            await self._publish_due()
-            with trio.move_on_after(TICK_S):
-                await self._wake.wait()
-            self._wake = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._mine_ahead)
+            while True:
+                await self._publish_due()
+                with trio.move_on_after(TICK_S):
+                    await self._wake.wait()
+                self._wake = trio.Event()
 
     async def _publish_due(self) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         self._store.prune(now)
-        for listed in self._store.all():
-            own = self._store.get(listed.offer.offer_id) or listed
-            started = own.offer.offer_id not in self._fresh
-            if own.state is OfferState.ENABLED and (started or own.signed_at + REFRESH_S <= now):
-                own = self._renewed(own)
-                self._store.save(own)
-                self._fresh.add(own.offer.offer_id)
-            if own.unpublished and own.offer.expires_at > now:
+        limiter = trio.CapacityLimiter(PUTS)
+
+        async def publish(own: OwnOffer) -> None:
+            async with limiter:
                 await self._publish(own)
 
-    def _turn(self, own: OwnOffer, state: OfferState, trade_id: bytes | None) -> OwnOffer:
-        """Journal an own offer's next state as a new version, to be published by `run`."""
-        turned = self._renewed(replace(own, state=state, trade_id=trade_id))
-        self._store.save(turned)
+        async with trio.open_nursery() as nursery:
+            for listed in self._store.all():
+                own = self._due(self._store.get(listed.offer_id) or listed, now)
+                if (
+                    own.unpublished
+                    and own.offer.expires_at > now
+                    and not self._versions.is_replaced(own)
+                ):
+                    nursery.start_soon(publish, own)
+
+    def _due(self, own: OwnOffer, now: int) -> OwnOffer:
+        """Do what time and the reference ask of an own offer; return it as it is then."""
+        if own.state in (OfferState.ENABLED, OfferState.DISABLED) and 0 < own.ends_at <= now:
+            return self._turn(own, OfferState.WITHDRAWN, why="it has ended")
+        if not own.enabled:
+            return own
+        if why := self.crossed(own):
+            return self._turn(own, OfferState.DISABLED, why=why)
+        due = own.offer_id not in self._fresh or own.signed_at + REFRESH_S <= now
+        short = own.offer.expires_at < own.until(own.signed_at)  # for want of work
+        if due or (short and self._versions.known(own, own.until(now)) is not None):
+            return self._turn(own, OfferState.ENABLED)
+        return own
+
+    async def _mine_ahead(self) -> None:
+        """Find the work of each enabled offer before the day that needs it begins."""
+        while True:
+            now = self.clock.now()
+            for own in self.enabled():
+                for at in (own.until(now), own.until(now + AHEAD_S)):
+                    if self._versions.known(own, at) is None:
+                        day = work.day_of(at)
+                        await self.miner.find(own.offer.currency, own.offer.slot, day)
+                        self._wake.set()
+            await trio.sleep(TICK_S)
+
+    # -- one step
+
+    async def _bring(self, make: Callable[[], OwnOffer], *, edited: bool = False) -> OwnOffer:
+        """Enable what `make` returns, as soon as there is work for its slot, and publish it."""
+        while True:
+            own = self._versions.check(make())
+            slot = self._versions.slot_for(own)
+            if slot is None:
+                raise LocalFault(
+                    f"{MAX_MARKET} of your offers stand in {own.offer.currency} already; "
+                    "disable or cancel one first"
+                )
+            day = work.day_of(own.until(self.clock.now()))
+            if self.miner.known(own.offer.currency, slot, day) is None:
+                await self.miner.find(own.offer.currency, slot, day)
+                continue
+            with self._store.database.transaction():
+                if edited:
+                    self._store.forget_versions(own.offer_id)
+                turned = self._turn(own, OfferState.ENABLED)
+            return await self._publish(turned)
+
+    def _keep(self, own: OwnOffer) -> OwnOffer:
+        self._store.save(own)
+        self._wake.set()
+        return own
+
+    def _turn(
+        self, own: OwnOffer, state: OfferState, *, why: str = "", trade_id: bytes | None = None
+    ) -> OwnOffer:
+        """Journal an own offer's next version, to be published by `run`."""
+        turned = self._versions.turn(own, state, why=why, trade_id=trade_id)
+        self._fresh.add(turned.offer_id)
         self._wake.set()
         return turned
 
-    def _renewed(self, own: OwnOffer) -> OwnOffer:
-        """Return the next version, with the work of the day that it expires on."""
-        offer = own.renewed(self._clock.now(), LIFE_S).offer
-        return replace(
-            own.renewed(self._clock.now(), LIFE_S), offer=replace(offer, work=self._work(offer))
-        )
-
-    def _work(self, offer: Offer) -> int:
-        """Return a good work: the one it has, or a new one."""
-        day = work.day_of(offer.expires_at)
-        needed = work.needed_bits(self.network, offer.slot)
-        if offer.work_bits >= needed:
-            return offer.work
-        place = (self.network, offer.maker, offer.currency, offer.slot, day)
-        start = int.from_bytes(self._randomness.bytes(7), "big")
-        while (found := work.find(*place, start=start, tries=1 << 16)) is None:
-            start += 1 << 16
-        return found
-
-    def _free_slot(self) -> int:
-        used = {o.offer.slot for o in self._store.all() if o.state is not OfferState.WITHDRAWN}
-        return min(set(range(work.MAX_SLOTS)) - used)
+    def _living(self, offer_id: bytes) -> OwnOffer:
+        own = self.own(offer_id)
+        if own.state in (OfferState.ENABLED, OfferState.DISABLED):
+            return own
+        held = f" by trade {own.trade_id.hex()[:6]}" if own.trade_id else ""
+        raise LocalFault(f"offer {_short(own)} is {own.state}{held}", field="offer_id")
 
     async def _publish(self, own: OwnOffer) -> OwnOffer:
         """Store the current version; without a holder the row stays to be published."""
+        if own.offer.expires_at <= self.clock.now():
+            return own  # nothing is out there any more
         version = own.current
         try:
-            acked = await self._records.put(version.to_wire(self._identity))
+            raw = self._versions.signed(own)
+            if self._told.get(version.offer_id) != version.seq:
+                self._told[version.offer_id] = version.seq
+                self.on_version(version, raw)
+            acked = await self._records.put(raw)
         except Unreachable:
+            return own
+        except NodeError as error:
+            log.warning("own offer %s is not published: %s", _short(own), error)
             return own
         if acked > 0:
             self._store.acknowledge(version.offer_id, version.seq, acked)
             return replace(own, acked_seq=version.seq, acked=acked)
         return own
+
+
+def _short(own: OwnOffer) -> str:
+    return own.offer_id.hex()[:6]

@@ -114,8 +114,7 @@ TERMS: dict[str, Any] = {
     "min_sat": 200_000,
     "max_sat": 1_000_000,
     "price": 61_240_000_000,
-    "method": "CUSTOM",
-    "account_id": b"\x07" * 32,
+    "accounts": {"CUSTOM": b"\x07" * 32},
 }
 
 

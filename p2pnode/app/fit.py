@@ -4,8 +4,8 @@ The only place that turns an `Offer` into trade `Terms`, and that knows under wh
 each kind of record lies. No decisions here: shapes of one room into shapes of another.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dht import letters, mailbox
@@ -22,17 +22,17 @@ from escrow.funding import FundingInput
 from escrow.needs import Disclosure, Letter, Line
 from escrow.payloads import Declared
 from escrow.terms import Terms
-from orderbook import market_server
+from orderbook import limits, market_server
 from orderbook.accounts import Account, check_disclosure
 from orderbook.currencies import exponent
 from orderbook.methods import METHODS
 from orderbook.offer import Offer, Side, offer_record
 from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
-from orderbook.store_offers import OfferState
 from p2pnode.app.crowd import SERVER_BOUNDS, server_validator
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, PeerFault, Unreachable
+from p2pnode.base.history import History
 from p2pnode.base.networks import Network
 from p2pnode.base.transaction import Outpoint
 
@@ -213,10 +213,13 @@ class WalletPurse:
 def terms_of(offer: Offer, method: str, price: int) -> Terms:
     """Return what the trade needs of an offer for one of its methods, at the price it has now.
 
-    Raises InvalidRecord for a method that it does not name.
+    Raises InvalidRecord for a method that it does not name, and for no price (0): it follows
+    a reference that is not known.
     """
     if method not in offer.methods:
         raise InvalidRecord("method", f"is none of {', '.join(offer.methods)}")
+    if not price:
+        raise InvalidRecord("price", "this node knows no reference now")
     return Terms(
         offer_hash=offer.hash,
         maker=offer.maker,
@@ -235,6 +238,34 @@ def terms_of(offer: Offer, method: str, price: int) -> Terms:
     )
 
 
+def narrowed(terms: Terms, buyer: History, now: int, caps: Mapping[str, int], whose: str) -> Terms:
+    """Return the terms with the amount that the buyer's history allows by their method.
+
+    `whose` says whose history it is. Raises InvalidRecord where that is less than the offer's
+    least.
+    """
+    most = limits.most_sat(terms.method, buyer, now, caps)
+    if most >= terms.max_sat:
+        return terms
+    if most < terms.min_sat:
+        raise InvalidRecord(
+            "amount_sat",
+            f"is at most {most} sat by {terms.method} for a buyer with {whose} history of "
+            f"{buyer.trades} proven trades, and this offer is for {terms.min_sat} at the least",
+        )
+    return replace(terms, max_sat=most)
+
+
+def check_history(offer: Offer, peer: History, now: int) -> None:
+    """Raise InvalidRecord for a counterparty that has not proven what the offer asks."""
+    for field, proven, asked in (
+        ("peer_trades", peer.trades, offer.peer_trades),
+        ("peer_days", peer.days(now), offer.peer_days),
+    ):
+        if proven < asked:
+            raise InvalidRecord(field, f"is {proven} as far as is proven; {asked} are asked for")
+
+
 def disclosure(account: Account, network: Network, salt: bytes) -> Disclosure:
     """Return an account under a fresh salt, as contract and ACCOUNT message carry it."""
     return Disclosure(wire.pack(account.disclose(salt)), account.account_hash(network, salt))
@@ -247,14 +278,29 @@ class OfferDesk:
         self._maker, self._accounts, self._network = maker, accounts, network
 
     def terms(self, offer_hash: bytes, method: str, peer: bytes) -> Terms | None:
-        """Return our own offer's terms to a peer while it is current and free."""
+        """Return our own offer's terms to a peer while it is current and free.
+
+        Raises InvalidRecord, with our own value, for what it does not allow this peer.
+        """
+        maker = self._maker
         try:
-            offer, own = self._maker.own_version(offer_hash)
+            offer, own = maker.own_version(offer_hash)
         except NotFound:
             return None
-        if own.state is not OfferState.ENABLED or offer.withdrawn:
+        if not own.enabled or offer.withdrawn or maker.crossed(own):
             return None
-        return terms_of(offer, method, offer.price)
+        theirs, now = maker.histories.history(peer), maker.clock.now()
+        check_history(offer, theirs, now)
+        reference = maker.references.reference(offer.currency)
+        terms = terms_of(offer, method, offer.price_at(reference))
+        sells = offer.side is Side.SELL
+        buyer = theirs if sells else maker.histories.history(maker.node_id)
+        terms = narrowed(terms, buyer, now, maker.caps, "your" if sells else "our")
+        try:
+            self._accounts.get(own.accounts[method])
+        except NotFound:
+            raise InvalidRecord("method", f"{method} cannot be used now") from None
+        return terms
 
     def offer_id(self, offer_hash: bytes) -> bytes:
         """Return which own offer a version is of; empty for none."""
@@ -266,7 +312,7 @@ class OfferDesk:
     def is_open(self, offer_id: bytes) -> bool:
         """Tell whether an own offer can be taken now."""
         try:
-            return self._maker.own(offer_id).state is OfferState.ENABLED
+            return self._maker.own(offer_id).enabled
         except NotFound:
             return False
 
@@ -278,7 +324,7 @@ class OfferDesk:
     def disclosure(self, offer_hash: bytes, method: str, salt: bytes) -> Disclosure:
         """Return the account that our offer has for a method, under a fresh salt."""
         _, own = self._maker.own_version(offer_hash)
-        return disclosure(self._accounts.get(own.account_id), self._network, salt)
+        return disclosure(self._accounts.get(own.accounts[method]), self._network, salt)
 
     def check(self, raw: bytes, account_hash: bytes, method: str) -> None:
         """Check a peer's disclosure against the contract. Raises InvalidRecord."""
@@ -296,9 +342,7 @@ class OfferDesk:
 
     def release(self, offer_hash: bytes, trade_id: bytes) -> None:
         """Put it back if this trade had reserved it."""
-        for own in self._maker.mine():
-            if own.trade_id == trade_id:
-                self._maker.release(own.offer.offer_id, trade_id)
+        self._maker.release(trade_id)
 
 
 def details(raw: bytes, account_hash: bytes, network: Network) -> str:

@@ -17,9 +17,11 @@ from escrow.store_bargain import Row
 from escrow.terms import Terms
 from orderbook.accounts import Account
 from orderbook.currencies import exponent
+from orderbook.offer import Offer
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
 from p2pnode.app import fit
+from p2pnode.app.deal import Deals
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
 from p2pnode.app.routes_trades import trade_json
@@ -47,6 +49,7 @@ def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route
 class _Bargaining:
     def __init__(self, exchange: Exchange, book: Book, accounts: AccountStore) -> None:
         self._exchange, self._book, self._accounts = exchange, book, accounts
+        self._deals = Deals(book, accounts)
 
     async def quote(self, call: Call) -> dict[str, Any]:
         quotes = Quotes(self._exchange.trades, self._exchange.opening)
@@ -62,20 +65,32 @@ class _Bargaining:
             )
             return quote_json(found, row.terms)
         offer = await self._book.fetch(call.text("offer_id"))
-        terms = fit.terms_of(offer, call.text("method", offer.methods[0]), offer.price)
+        mine = self._book.is_mine(offer)
+        terms = self._deals.terms(offer, self._method(call, offer, mine=mine))
         found = await quotes.of(
             terms,
             call.integer("amount_sat"),
             call.integer("fiat_minor", 0),
-            as_maker=self._book.is_mine(offer),
+            as_maker=mine,
             escrow_kind=call.text("escrow_kind", ""),
         )
-        return quote_json(found, terms)
+        reference = self._deals.reference(offer.currency) if offer.floating else 0
+        margin_bp = offer.margin_bp if offer.floating else None
+        return quote_json(found, terms) | {"reference": reference, "margin_bp": margin_bp}
+
+    def _method(self, call: Call, offer: Offer, *, mine: bool) -> str:
+        """Return the method that a quote is for: the named one, or that of the taker's account."""
+        method, account = call.text("method", ""), call.text("account", "")
+        if mine or (method and not account):
+            return method or offer.methods[0]
+        if account or len(offer.methods) > 1:
+            return self._deals.account(offer, account, method).method
+        return offer.methods[0]
 
     async def propose(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
-        account = self._accounts.named(call.text("account"))
-        terms = fit.terms_of(offer, account.method, offer.price)
+        account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
+        terms = self._deals.terms(offer, account.method)
         made = self._exchange.bargains.propose(
             terms,
             offer.offer_id,

@@ -1,38 +1,62 @@
 """The local API's verbs for one's own offers.
 
-Amounts in satoshi, `price` in minor units per BTC x 10^4, `exponent` the currency's
-decimals.
+Amounts in satoshi, prices in minor units per BTC x 10^4, `exponent` the currency's
+decimals, margins and deposits in basis points, times in unix seconds.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from orderbook.currencies import exponent
+from orderbook import work
+from orderbook.currencies import check_currency, exponent
 from orderbook.offer import DEFAULT_DEPOSIT_BP, Offer, Side
+from orderbook.own import Answers, OwnOffer, Triggers
 from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
-from orderbook.store_offers import Answers, OwnOffer
 from p2pnode.app.routes import Call, Route
-from p2pnode.base.errors import NotFound, UsageFault
+from p2pnode.base.errors import LocalFault, NotFound, UsageFault
+
+# The API's name of each field, by the offer's own.
+_INTEGERS = {
+    "min_sat": "min_sat",
+    "max_sat": "max_sat",
+    "dep_b_bp": "deposit_buyer_bp",
+    "dep_s_bp": "deposit_seller_bp",
+    "peer_trades": "peer_trades",
+    "peer_days": "peer_days",
+}
+_LISTS = ("countries", "languages", "escrow_kinds")
 
 
-def offer_json(offer: Offer, *, mine: bool) -> dict[str, Any]:
-    """Return an offer as the API writes it."""
+def offer_json(offer: Offer, *, mine: bool, reference: int = 0) -> dict[str, Any]:
+    """Return an offer as the API writes it; `price_now` is 0 where nobody knows it."""
     return {
         "offer_id": offer.offer_id.hex(),
         "offer_hash": offer.hash.hex(),
         "maker": offer.maker.hex(),
+        "slot": offer.slot,
+        "seq": offer.seq,
         "side": offer.side.name.lower(),
         "currency": offer.currency,
         "exponent": exponent(offer.currency),
         "min_sat": offer.min_sat,
         "max_sat": offer.max_sat,
         "price": offer.price,
+        "margin_bp": offer.margin_bp if offer.floating else None,
+        "reference": reference,
+        "price_now": offer.price_at(reference),
         "methods": list(offer.methods),
+        "countries": list(offer.countries),
+        "languages": list(offer.languages),
         "deposit_buyer_bp": offer.dep_b_bp,
         "deposit_seller_bp": offer.dep_s_bp,
+        "peer_trades": offer.peer_trades,
+        "peer_days": offer.peer_days,
         "escrow_kinds": list(offer.escrow_kinds),
         "terms": offer.terms,
+        "said_trades": offer.said_trades,
+        "said_partners": offer.said_partners,
+        "said_since": offer.said_since,
         "expires_at": offer.expires_at,
         "mine": mine,
     }
@@ -46,15 +70,19 @@ def name_of(accounts: AccountStore, account_id: bytes) -> str:
         return ""
 
 
-def own_json(own: OwnOffer, account: Callable[[bytes], str]) -> dict[str, Any]:
+def own_json(own: OwnOffer, account: Callable[[bytes], str], reference: int = 0) -> dict[str, Any]:
     """Return an own offer: its terms, and what only its maker knows."""
-    return offer_json(own.offer, mine=True) | {
+    return offer_json(own.offer, mine=True, reference=reference) | {
         "offer_hash": own.current.hash.hex(),
         "state": own.state.value,
-        "account": account(own.account_id),
+        "why": own.why,
+        "accounts": {method: account(a) for method, a in own.accounts.items()},
         "holders": own.acked,
         "trade_id": own.trade_id.hex() if own.trade_id else None,
         "created_at": own.created_at,
+        "ends_at": own.ends_at or None,
+        "disable_below": own.triggers.below or None,
+        "disable_above": own.triggers.above or None,
         "accept_bp": own.answers.accept_bp,
         "counter_bp": own.answers.counter_bp,
         "otherwise": own.answers.otherwise,
@@ -63,21 +91,21 @@ def own_json(own: OwnOffer, account: Callable[[bytes], str]) -> dict[str, Any]:
 
 def routes(maker: Maker, accounts: AccountStore) -> list[Route]:
     """Return the routes of this room."""
-    offers = _Offers(maker, accounts)
+    o = _Offers(maker, accounts)
+    one = "/v1/offers/{offer_id}"
     return [
-        Route("POST", "/v1/offers", offers.create, once=True, summary="Publish an offer"),
-        Route("GET", "/v1/offers/mine", offers.mine, summary="List own offers"),
+        Route("POST", "/v1/offers", o.create, once=True, summary="Publish an offer"),
+        Route("GET", "/v1/offers/mine", o.mine, summary="List own offers"),
+        Route("GET", "/v1/offers/work", o.work, summary="What the next offer's work will cost"),
+        Route("POST", f"{one}/edit", o.edit, once=True, summary="Change an own offer"),
+        Route("POST", f"{one}/clone", o.clone, once=True, summary="Publish another like it"),
+        Route("POST", f"{one}/enable", o.enable, once=True, summary="Publish it again"),
+        Route("POST", f"{one}/disable", o.disable, once=True, summary="Keep it back for a while"),
+        Route("POST", f"{one}/cancel", o.cancel, once=True, summary="Take an own offer back"),
         Route(
             "POST",
-            "/v1/offers/{offer_id}/cancel",
-            offers.cancel,
-            once=True,
-            summary="Take an own offer back",
-        ),
-        Route(
-            "POST",
-            "/v1/offers/{offer_id}/answers",
-            offers.answer,
+            f"{one}/answers",
+            o.answer,
             once=True,
             summary="Set how proposals of another price are answered",
         ),
@@ -89,45 +117,142 @@ class _Offers:
         self._maker, self._accounts = maker, accounts
 
     async def create(self, call: Call) -> dict[str, Any]:
-        account = self._accounts.named(call.text("account"))
-        side = side_of(call.text("side"))
+        named = self._named(call)
+        if named is None:
+            raise UsageFault("accounts: is missing", field="accounts")
+        if "price" not in call.body and "margin_bp" not in call.body:
+            raise UsageFault("price: say it, or margin_bp", field="price")
+        call.integer("min_sat"), call.integer("max_sat")
+        terms: dict[str, Any] = {"dep_b_bp": DEFAULT_DEPOSIT_BP, "dep_s_bp": DEFAULT_DEPOSIT_BP}
         own = await self._maker.create(
-            side=side,
+            side=side_of(call.text("side")),
             currency=call.text("currency"),
-            min_sat=call.integer("min_sat"),
-            max_sat=call.integer("max_sat"),
-            price=call.integer("price"),
-            method=account.method,
-            account_id=account.account_id(self._maker.network),
-            dep_b_bp=call.integer("deposit_buyer_bp", DEFAULT_DEPOSIT_BP),
-            dep_s_bp=call.integer("deposit_seller_bp", DEFAULT_DEPOSIT_BP),
-            terms=call.text("terms", ""),
-            answers=_answers(call),
+            accounts=named,
+            answers=_answers(call, Answers()),
+            triggers=_triggers(call, Triggers()),
+            ends_at=call.integer("ends_at", 0),
+            **(terms | _terms(call)),
         )
-        return own_json(own, self._name)
+        return self._json(own)
+
+    async def clone(self, call: Call) -> dict[str, Any]:
+        own = self._maker.get_mine(call.text("offer_id"))
+        offer, named = own.offer, self._named(call)
+        now = {
+            name: getattr(offer, name)
+            for name in (*_INTEGERS, *_LISTS, "price", "margin_bp", "terms")
+        }
+        made = await self._maker.create(
+            side=side_of(call.text("side", offer.side.name)),
+            currency=call.text("currency", offer.currency),
+            accounts=own.accounts if named is None else named,
+            answers=_answers(call, own.answers),
+            triggers=_triggers(call, own.triggers),
+            ends_at=call.integer("ends_at", 0),
+            **(now | _terms(call)),
+        )
+        return self._json(made)
+
+    async def edit(self, call: Call) -> dict[str, Any]:
+        own = self._maker.get_mine(call.text("offer_id"))
+        changed = await self._maker.edit(
+            own.offer_id,
+            _terms(call),
+            accounts=self._named(call),
+            answers=_answers(call, own.answers),
+            triggers=_triggers(call, own.triggers),
+            ends_at=call.integer("ends_at") if "ends_at" in call.body else None,
+        )
+        return self._json(changed)
 
     async def answer(self, call: Call) -> dict[str, Any]:
-        offer = self._maker.get_mine(call.text("offer_id"))
-        return own_json(self._maker.answer(offer.offer_id, _answers(call)), self._name)
+        own = self._maker.get_mine(call.text("offer_id"))
+        return self._json(self._maker.answer(own.offer_id, _answers(call, Answers())))
 
-    async def mine(self, call: Call) -> list[dict[str, Any]]:
-        return [own_json(own, self._name) for own in self._maker.mine()]
+    async def enable(self, call: Call) -> dict[str, Any]:
+        own = self._maker.get_mine(call.text("offer_id"))
+        return self._json(await self._maker.enable(own.offer_id))
+
+    async def disable(self, call: Call) -> dict[str, Any]:
+        own = self._maker.get_mine(call.text("offer_id"))
+        return self._json(await self._maker.disable(own.offer_id))
 
     async def cancel(self, call: Call) -> dict[str, Any]:
-        offer = self._maker.get_mine(call.text("offer_id"))
-        return own_json(await self._maker.withdraw(offer.offer_id), self._name)
+        own = self._maker.get_mine(call.text("offer_id"))
+        return self._json(await self._maker.withdraw(own.offer_id))
 
-    def _name(self, account_id: bytes) -> str:
-        return name_of(self._accounts, account_id)
+    async def mine(self, call: Call) -> list[dict[str, Any]]:
+        return [self._json(own) for own in self._maker.mine()]
+
+    async def work(self, call: Call) -> dict[str, Any]:
+        currency = check_currency("currency", call.text("currency"))
+        slot, miner = self._maker.slot_ahead(currency), self._maker.miner
+        if slot is None:
+            raise LocalFault(f"no more of your offers can stand in {currency}", field="currency")
+        return {
+            "currency": currency,
+            "slot": slot,
+            "bits": work.needed_bits(self._maker.network, slot),
+            "expected": miner.expected(slot),
+            "tries": miner.tries.get(currency, 0),
+        }
+
+    def _named(self, call: Call) -> dict[str, bytes] | None:
+        """Return the accounts that a call names, by method. Raises UsageFault, NotFound."""
+        if "accounts" not in call.body and "account" not in call.body:
+            return None
+        names = texts(call, "accounts") if "accounts" in call.body else (call.text("account"),)
+        found: dict[str, bytes] = {}
+        for name in names:
+            account = self._accounts.named(name)
+            if account.method in found:
+                raise UsageFault(
+                    f"account: {name[:40]!r} is a second one of {account.method}", field="account"
+                )
+            found[account.method] = account.account_id(self._maker.network)
+        return found
+
+    def _json(self, own: OwnOffer) -> dict[str, Any]:
+        reference = self._maker.references.reference(own.offer.currency)
+        return own_json(own, lambda a: name_of(self._accounts, a), reference)
 
 
-def _answers(call: Call) -> Answers:
-    """Read how proposals are answered; without a word its user is asked below the price."""
-    accept_bp = call.integer("accept_bp", 0)
+def _terms(call: Call) -> dict[str, Any]:
+    """Read what a call says of an offer's terms, by the names of its fields."""
+    found: dict[str, Any] = {
+        field: call.integer(name) for field, name in _INTEGERS.items() if name in call.body
+    }
+    if "price" in call.body or "margin_bp" in call.body:
+        found |= {"price": call.integer("price", 0), "margin_bp": call.integer("margin_bp", 0)}
+    found |= {name: texts(call, name) for name in _LISTS if name in call.body}
+    if "terms" in call.body:
+        found["terms"] = call.text("terms")
+    return found
+
+
+def texts(call: Call, name: str) -> tuple[str, ...]:
+    """Return a list of texts, ascending and each once. Raises UsageFault."""
+    value = call.body.get(name)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise UsageFault(f"{name}: is not a list of texts", field=name)
+    return tuple(sorted(set(value)))
+
+
+def _answers(call: Call, now: Answers) -> Answers:
+    """Read how proposals are answered; what a call leaves out stays."""
+    accept_bp = call.integer("accept_bp", now.accept_bp)
     return Answers(
         accept_bp=accept_bp,
-        counter_bp=call.integer("counter_bp", accept_bp),
-        otherwise=call.text("otherwise", "ask"),
+        counter_bp=call.integer("counter_bp", max(accept_bp, now.counter_bp)),
+        otherwise=call.text("otherwise", now.otherwise),
+    )
+
+
+def _triggers(call: Call, now: Triggers) -> Triggers:
+    """Read the references that disable an offer; 0 takes one away."""
+    return Triggers(
+        below=call.integer("disable_below", now.below),
+        above=call.integer("disable_above", now.above),
     )
 
 

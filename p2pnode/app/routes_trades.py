@@ -36,6 +36,7 @@ from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
 from p2pnode.app import fit
 from p2pnode.app.advice import advise
+from p2pnode.app.deal import Deals
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
 from p2pnode.base import wire
@@ -82,20 +83,22 @@ def pick(rows: Iterable[Row], prefix: str, what: str = "trade") -> Row:
 
 class _Trading:
     def __init__(self, exchange: Exchange, book: Book, accounts: AccountStore) -> None:
-        self._exchange, self._book, self._accounts = exchange, book, accounts
+        self._exchange, self._book, self._deals = exchange, book, Deals(book, accounts)
         self._world = exchange.world
 
     async def take(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
-        account = self._accounts.named(call.text("account"))
-        terms = fit.terms_of(offer, account.method, offer.price)
+        amount_sat = call.integer("amount_sat")
+        account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
+        terms = self._deals.terms(offer, account.method)
         salt = self._world.randomness.bytes(32)
         disclosed = fit.disclosure(account, self._world.network, salt)
         trade_id = await self._exchange.opening.take(
             terms,
-            call.integer("amount_sat"),
+            amount_sat,
             disclosed,
             escrow_kind=call.text("escrow_kind", ""),
+            fiat_minor=self._deals.confirmed(terms, amount_sat, call.integer("fiat_minor", 0)),
         )
         return trade_json(self._exchange, self._exchange.trades.row(trade_id))
 

@@ -12,6 +12,7 @@ from p2pnode.base.errors import InvalidRecord
 COIN: Final = 100_000_000  # satoshi in a BTC
 MAX_SAT: Final = 21_000_000 * COIN
 PRICE_SCALE: Final = 10_000
+PRICE_DECIMALS: Final = 4  # of a price, beyond its currency's own
 MAX_FIAT_MINOR: Final = 2**53 - 1
 MAX_PRICE: Final = 2**53 - 1
 
@@ -29,6 +30,14 @@ def decimal(value: int, places: int) -> str:
     sign, value = ("-", -value) if value < 0 else ("", value)
     whole, rest = divmod(value, 10**places)
     return f"{sign}{whole:,}" + (f".{rest:0{places}d}" if places else "")
+
+
+def price_text(price: int, exponent: int) -> str:
+    """Write a price with its currency's decimals, and the finer ones only if there are any."""
+    text, fine = decimal(price, exponent + PRICE_DECIMALS), PRICE_DECIMALS
+    while fine and text.endswith("0"):
+        text, fine = text[:-1], fine - 1
+    return text.rstrip(".")
 
 
 def parse_decimal(field: str, text: str, places: int) -> int:

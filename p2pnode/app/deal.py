@@ -1,0 +1,87 @@
+"""A taker's side of somebody's offer: his account, his limits, and the price as he sees it."""
+
+from escrow.terms import Terms
+from orderbook.accounts import Account
+from orderbook.offer import Offer, Side
+from orderbook.shell_book import Book
+from orderbook.store_accounts import AccountStore
+from p2pnode.app import fit
+from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
+from p2pnode.base.units import MAX_FIAT_MINOR, fiat_for, price_text
+
+
+class Deals:
+    """What our user may do with an offer, before anything is sent."""
+
+    def __init__(self, book: Book, accounts: AccountStore) -> None:
+        self._book, self._accounts = book, accounts
+
+    def reference(self, currency: str) -> int:
+        """Return our reference price of a market, 0 without one."""
+        return self._book.maker.references.reference(currency)
+
+    def account(self, offer: Offer, name: str, method: str) -> Account:
+        """Return our account for an offer: the named one, or the only one that fits.
+
+        Raises NotFound for none, LocalFault for several or for another method's.
+        """
+        if name:
+            account = self._accounts.named(name)
+            if account.method not in offer.methods or method not in ("", account.method):
+                asked = method or ", ".join(offer.methods)
+                raise LocalFault(
+                    f"account: {account.name!r} is one of {account.method}, not of {asked}",
+                    field="account",
+                )
+            return account
+        if method and method not in offer.methods:
+            raise InvalidRecord("method", f"is none of {', '.join(offer.methods)}")
+        wanted = (method,) if method else offer.methods
+        found = [account for account in self._accounts.all() if account.method in wanted]
+        what = " or ".join(wanted)
+        if not found:
+            raise NotFound(
+                f"account: you have none of {what}; add one with `p2pnode account add`",
+                field="account",
+            )
+        if len(found) > 1:
+            names = ", ".join(repr(account.name) for account in found[:8])
+            raise LocalFault(f"account: {names} are of {what}: name one", field="account")
+        return found[0]
+
+    def terms(self, offer: Offer, method: str) -> Terms:
+        """Return an offer's terms to us, a floating price by our own reference.
+
+        Raises LocalFault where we know no reference: nobody takes an offer blind.
+        """
+        reference = self.reference(offer.currency)
+        if offer.floating and not reference:
+            raise LocalFault(
+                f"price: it follows the market, and this node knows no reference price of "
+                f"{offer.currency} now: see `p2pnode market price --cur {offer.currency}`",
+                field="price",
+            )
+        terms = fit.terms_of(offer, method, offer.price_at(reference))
+        maker, sells = self._book.maker, offer.side is Side.SELL
+        buyer = maker.histories.history(maker.node_id if sells else offer.maker)
+        whose = "your" if sells else "the maker's"
+        return fit.narrowed(terms, buyer, maker.clock.now(), maker.caps, whose)
+
+    @staticmethod
+    def confirmed(terms: Terms, amount_sat: int, shown: int) -> int:
+        """Return the sum to take at: the one that our user was shown, if it still holds.
+
+        `shown` 0: none was, and it is what the price makes of the amount. Raises LocalFault if
+        the price has changed since beyond what the offer allows.
+        """
+        fiat = fiat_for(amount_sat, terms.price)
+        if not shown:
+            return fiat
+        if 0 < shown <= MAX_FIAT_MINOR and abs(shown - fiat) <= fiat * terms.slack_bp // 10_000:
+            return shown
+        now = f"{price_text(terms.price, terms.exponent)} {terms.currency}"
+        raise LocalFault(
+            f"fiat_minor: the price is {now} per BTC now, and no more what you were shown: "
+            "look again",
+            field="fiat_minor",
+        )
