@@ -6,48 +6,49 @@ What a user types goes through `check_details`, what a peer or the disk brings t
 
 from collections.abc import Mapping
 
-from orderbook.methods import METHODS, check_method
+from orderbook.methods import METHODS, Method, check_method
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 
 
 def problems(method: str, details: Mapping[str, object]) -> tuple[dict[str, str], ...]:
     """Return (field, why) of everything that keeps these details from being an account."""
-    return tuple({"field": e.field, "why": str(e)} for e in _examine(method, details)[1])
+    found = _examine(method, details)[1]
+    return tuple({"field": name, "why": str(error)} for name, error in found)
 
 
 def check_details(method: str, details: Mapping[str, object]) -> tuple[str, ...]:
     """Return the canonical array of an account's fields. Raises InvalidRecord naming one."""
     values, errors = _examine(method, details)
     if errors:
-        raise errors[0]
+        raise errors[0][1]
     return values
 
 
 def _examine(
     method: str, details: Mapping[str, object]
-) -> tuple[tuple[str, ...], tuple[InvalidRecord, ...]]:
+) -> tuple[tuple[str, ...], tuple[tuple[str, InvalidRecord], ...]]:
     known = check_method("method", method)
     names = [f.name for f in known.fields]
     values: list[str] = []
-    errors = [
-        InvalidRecord(
-            "details", f"{str(name)[:40]!r} is no field of {known.id} ({', '.join(names)})"
-        )
-        for name in details
-        if name not in names
-    ]
+    errors = [(str(name)[:40], _foreign(name, known)) for name in details if name not in names]
     for one in known.fields:
         country = details.get(one.country_from, "") if one.country_from else ""
         code = country.strip().upper() if isinstance(country, str) else ""
         if one.name not in details and not one.optional:
-            errors.append(InvalidRecord(one.name, f"is missing: it takes {one.what}"))
+            why = f"is missing: it takes {one.what}"
+            errors.append((one.name, InvalidRecord(one.name, why)))
             continue
         try:
             values.append(one.enter(details.get(one.name, ""), code))
         except InvalidRecord as error:
-            errors.append(error)
+            errors.append((one.name, error))
     return tuple(values), tuple(errors)
+
+
+def _foreign(name: object, method: Method) -> InvalidRecord:
+    names = ", ".join(f.name for f in method.fields)
+    return InvalidRecord("details", f"{str(name)[:40]!r} is no field of {method.id} ({names})")
 
 
 def check_values(method: str, values: object) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
 from orderbook.account_details import as_text, check_values
+from orderbook.method_fields import spelled
 from orderbook.methods import check_method
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
@@ -37,9 +38,7 @@ class Account:
     fixed_salt: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        wire.text("name", self.name, MAX_NAME, low=1)
-        if self.name != self.name.strip():
-            raise InvalidRecord("name", "begins or ends with a space")
+        check_name(self.name)
         check_method("method", self.method)
         check_values(self.method, self.details)
         wire.exact("fixed_salt", self.fixed_salt, SALT)
@@ -73,6 +72,14 @@ class Account:
         return cls(name=value[1], method=value[2], details=value[3], fixed_salt=value[4])
 
 
+def check_name(name: object) -> str:
+    """Return an account's name if it can be one. Raises InvalidRecord."""
+    text = wire.text("name", name, MAX_NAME, low=1)
+    if spelled("name", text, 1, MAX_NAME, MAX_NAME) != text:
+        raise InvalidRecord("name", "begins or ends with a space, or has two in a row")
+    return text
+
+
 def check_disclosure(array: object, account_hash: bytes, network: Network) -> tuple[str, str]:
     """Return (method, details as text) of an ACCOUNT message that keeps its commitment.
 
@@ -87,6 +94,12 @@ def check_disclosure(array: object, account_hash: bytes, network: Network) -> tu
     if _account_hash(network, fresh_salt, known) != account_hash:
         raise InvalidRecord("account", "is not the one that the contract commits to")
     return method, as_text(method, details)
+
+
+def disclosed_id(array: object, network: Network) -> bytes:
+    """Return the account_id of an own disclosure, as a trade keeps it. Raises InvalidRecord."""
+    method, values, fixed_salt, _ = wire.fields("account", array, 4)
+    return _account_id(network, method, values, fixed_salt)
 
 
 def _account_id(network: Network, method: str, details: tuple[str, ...], salt: bytes) -> bytes:

@@ -20,7 +20,7 @@ CAPS_SAT: Final = MappingProxyType(
 NEWCOMER_SAT: Final = 200_000
 HALF_AFTER_DAYS: Final = 30
 WHOLE_AFTER_DAYS: Final = 60
-_NONE: Final[Mapping[str, int]] = MappingProxyType({})
+_NO_CAPS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 def check_caps(caps: Mapping[str, int]) -> Mapping[str, int]:
@@ -36,7 +36,7 @@ def check_caps(caps: Mapping[str, int]) -> Mapping[str, int]:
     return caps
 
 
-def cap_sat(method: str, caps: Mapping[str, int] = _NONE) -> int:
+def cap_sat(method: str, caps: Mapping[str, int] = _NO_CAPS) -> int:
     """Return the most satoshi of one trade by this method. Raises InvalidRecord."""
     known = check_method("method", method)
     most = CAPS_SAT[known.risk]
@@ -44,7 +44,7 @@ def cap_sat(method: str, caps: Mapping[str, int] = _NONE) -> int:
     return min(most, *lowered)
 
 
-def most_sat(method: str, history: History, now: int, caps: Mapping[str, int] = _NONE) -> int:
+def most_sat(method: str, history: History, now: int, caps: Mapping[str, int] = _NO_CAPS) -> int:
     """Return the most satoshi that a buyer of this history may trade. Raises InvalidRecord."""
     cap = cap_sat(method, caps)
     if not METHODS[method].chargeback:

@@ -87,7 +87,8 @@ class MethodField:
     @property
     def what(self) -> str:
         """Say what it takes, bounds included."""
-        return " or ".join(kind.told(a, b, self.options) for kind, a, b in self.parts)
+        *most, last = (kind.told(a, b, self.options) for kind, a, b in self.parts)
+        return f"{', '.join(most)} or {last}" if most else last
 
     def enter(self, value: object, country: str = "") -> str:
         """Return the canonical form of what a user typed. Raises InvalidRecord."""
@@ -144,9 +145,11 @@ def spelled(field: str, value: object, low: int, high: int, most: int) -> str:
     Raises InvalidRecord for text over `most` bytes as typed, for controls, direction marks
     and characters that show nothing; `low` and `high` are the bounds that it names.
     """
-    if type(value) is str and len(value.encode(errors="replace")) > most:
-        size = len(value.encode(errors="replace"))
+    size = len(value.encode(errors="replace")) if type(value) is str else 0
+    if size > most:
         raise InvalidRecord(field, f"is {size} bytes of text, not {low} to {high}")
+    if type(value) is not str:
+        raise InvalidRecord(field, "is not text: put it between double quotes")
     text = _SPACES.sub(" ", wire.text(field, value, most)).strip(" ")
     _visible(field, text)
     return unicodedata.normalize("NFC", text)

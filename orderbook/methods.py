@@ -221,42 +221,9 @@ def _area(
 METHODS: Final = load(DATA)
 
 
-# ------------------------------------------------------------------ accounts of a method
-
-
 def check_method(field: str, value: object) -> Method:
     """Return the method named `value`. Raises InvalidRecord naming `field`."""
     name = wire.text(field, value, 32, low=1)
     if name not in METHODS:
         raise InvalidRecord(field, f"{name!r} is not one of `p2pnode account methods`")
     return METHODS[name]
-
-
-def account_form(method: str) -> dict[str, Any]:
-    """Return what an account of this method asks for, as JSON can write it."""
-    known = check_method("method", method)
-    return {
-        "method": known.id,
-        "name": known.name,
-        "group": known.group,
-        "currencies": list(known.currencies),
-        "countries": list(known.countries),
-        "period_s": known.period_s,
-        "risk": known.risk,
-        "chargeback": known.chargeback,
-        "help": known.help,
-        "fields": [
-            {
-                "name": f.name,
-                "optional": f.optional,
-                "what": f.what,
-                "min_bytes": f.low,
-                "max_bytes": f.high,
-                "options": list(f.options),
-                "regions": list(f.regions),
-                "example": f.example,
-                "help": f.help,
-            }
-            for f in known.fields
-        ],
-    }

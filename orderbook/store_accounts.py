@@ -44,11 +44,7 @@ class AccountStore:
             details=check_details(method, details),
             fixed_salt=self._randomness.bytes(SALT),
         )
-        known = self.all()
-        if any(a.name == name for a in known):
-            raise LocalFault(f"name: there is an account {name!r} already", field="name")
-        if len(known) >= MAX_ACCOUNTS:
-            raise LocalFault(f"there are {MAX_ACCOUNTS} accounts already", field="name")
+        self.check_new(name)
         sealed = account.seal(self._key, self._randomness.bytes(NONCE))
         with self._db.transaction():
             self._db.run(
@@ -58,6 +54,22 @@ class AccountStore:
                 now,
             )
         return account
+
+    def check_new(self, name: str) -> None:
+        """Raise LocalFault if there is an account of that name, or no room for one more."""
+        known = self.all()
+        if any(a.name == name for a in known):
+            raise LocalFault(f"name: there is an account {name!r} already", field="name")
+        if len(known) >= MAX_ACCOUNTS:
+            raise LocalFault(f"name: there are {MAX_ACCOUNTS} accounts already", field="name")
+
+    def remove(self, account: Account) -> None:
+        """Forget an account for good; who still needs it is the caller's to ask."""
+        with self._db.transaction():
+            self._db.run(
+                "DELETE FROM accounts_account WHERE account_id = ?",
+                account.account_id(self._network),
+            )
 
     def all(self) -> tuple[Account, ...]:
         """Return every account, oldest first. Raises StorageFault for a tampered row."""

@@ -72,7 +72,7 @@ class Town:
                 accounts = AccountStore(node.database, NET, b"k" * 32, SystemRandomness())
                 node.exchange.world.desk = OfferDesk(maker, accounts, NET)
                 served = [
-                    *routes_accounts.routes(accounts, NET, r.clock),
+                    *routes_accounts.routes(accounts, NET, r.clock, lambda _: ()),
                     *routes_offers.routes(maker, accounts),
                     *routes_book.routes(book, accounts),
                     *routes_trades.routes(node.exchange, book, accounts),

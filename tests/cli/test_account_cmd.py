@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from orderbook_daemon import Daemon, daemon
 
+from orderbook.methods import METHODS
 from p2pnode.app.commands.account import account
 
 SECRET = "CANARY DE89 3704"
@@ -20,14 +21,149 @@ def node(tmp_path: Path) -> Iterator[Daemon]:
         yield one
 
 
-def test_methods_are_listed_with_what_they_ask_for(node: Daemon) -> None:
-    told = node(account, "methods")
-    assert told.stdout == (
-        "METHOD          PERIOD  FIELDS\nCUSTOM             4 d  details (500 bytes)\n"
-    )
-    (form,) = [json.loads(line) for line in node(account, "methods", "--json").stdout.splitlines()]
-    assert (form["method"], form["period_s"]) == ("CUSTOM", 345_600)
+def test_every_method_is_a_row_under_its_group(node: Daemon) -> None:
+    told = node(account, "methods").stdout.splitlines()
+    assert told[:3] == [
+        "  METHOD                TO PAY  MOST BTC  CURRENCIES            COUNTRIES",
+        "Bank transfers",
+        "  SEPA                     6 d  0.0625!   EUR                   AD AL +40",
+    ]
+    assert [line for line in told if not line.startswith(" ")] == [
+        "Bank transfers",
+        "Services and mobile payments",
+        "Cash and vouchers",
+        "Other chains",
+        "Anything else",
+    ]
+    assert max(map(len, told)) <= 80
+    objects = [json.loads(line) for line in node(account, "methods", "--json").stdout.splitlines()]
+    assert [one["method"] for one in objects] == list(METHODS)
+    assert len(told) == len(METHODS) + 6
+    form = objects[-1]
+    assert (form["method"], form["period_s"], form["cap_sat"]) == ("CUSTOM", 345_600, 6_250_000)
     assert form["fields"][0]["name"] == "details"
+
+
+def test_methods_are_filtered_by_currency_and_country(node: Daemon) -> None:
+    def listed(*argv: str) -> set[str]:
+        rows = node(account, "methods", "--json", *argv).stdout.splitlines()
+        return {json.loads(row)["method"] for row in rows}
+
+    assert listed("--cur", "xmr") == {"MONERO"}
+    swedish = listed("--cur", "SEK", "--country", "se")
+    assert {"SWISH", "NATIONAL_BANK", "CUSTOM", "REVOLUT"} <= swedish
+    assert not {"SEPA", "PIX", "MONERO", "ZELLE"} & swedish
+    for argv, field in ((["--cur", "XYZ"], "currency"), (["--country", "ZZ"], "country")):
+        wrong = node(account, "methods", *argv)
+        assert (wrong.exit_code, wrong.stdout) == (65, "")
+        assert wrong.stderr.startswith(f"error: {field}: ")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_shown_in_full_and_its_form_fits_its_example(
+    node: Daemon, method: str, tmp_path: Path
+) -> None:
+    shown = node(account, "methods", method.lower()).stdout.splitlines()
+    long = {f.example for f in METHODS[method].fields if len(f.example) > 70}
+    for line in [*shown, *(blank := node(account, "form", method).stdout).splitlines()]:
+        assert len(line) <= 80 or any(example in line for example in long)
+    for one in METHODS[method].fields:
+        assert any(line.split("(")[0].strip() == one.name for line in shown)
+        assert blank.count(f'\n{one.name} = ""\n') == 1
+        blank = blank.replace(f'\n{one.name} = ""\n', f'\n{one.name} = "{one.example}"\n')
+    added = node(account, "add", "-", stdin=blank)
+    assert (added.exit_code, added.stdout) == (0, f"account {method.lower()} added ({method})\n")
+
+
+def test_a_form_is_a_new_file_for_its_owner_alone(node: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "sepa.toml"
+    told = node(account, "form", "SEPA", "--out", str(path))
+    assert told.stdout.splitlines()[-1] == f"p2pnode account add {path}"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == node(account, "form", "SEPA").stdout
+    path.write_text("mine")
+    again = node(account, "form", "SEPA", "--out", str(path))
+    assert (again.exit_code, again.stdout, path.read_text()) == (70, "", "mine")
+    nowhere = node(account, "form", "SEPA", "--out", str(tmp_path / "no" / "such.toml"))
+    assert nowhere.exit_code == 74
+    unknown = node(account, "form", "SEPAA")
+    assert (unknown.exit_code, unknown.stdout) == (65, "")
+    assert "method: 'SEPAA' is not one of" in unknown.stderr
+
+
+FORM = """# my bank
+name = "bank"
+method = "SEPA"
+
+[details]
+holder = "Maria S\u0441hmidt"
+iban = "DE89 3704 0044 0532 0130 01"
+bic = 5
+accepted_countries = "DE FR"
+colour = "red"
+"""
+
+
+def test_every_bad_field_is_named_with_its_line(node: Daemon) -> None:
+    result = node(account, "add", "-", stdin=FORM)
+    assert (result.exit_code, result.stdout) == (65, "")
+    assert result.stderr == (
+        "error: file: 4 fields are wrong\n"
+        "  line 10, details: 'colour' is no field of SEPA (holder, iban, bic,\n"
+        "  accepted_countries)\n"
+        "  line 6, holder: mixes Cyrillic and Latin letters, which look alike: write it\n"
+        "  in one alphabet\n"
+        "  line 7, iban: is mistyped: its check digits do not match\n"
+        "  line 8, bic: is not text: put it between double quotes\n"
+    )
+    as_json = json.loads(node(account, "add", "-", "--json", stdin=FORM).stderr)["error"]
+    assert (as_json["code"], as_json["field"]) == ("bad_data", "colour")
+    assert node(account, "list").stdout == ""
+
+
+def test_one_bad_field_is_one_sentence(node: Daemon) -> None:
+    text = FORM.replace("\u0441", "c").replace("bic = 5\n", "").replace('colour = "red"\n', "")
+    assert node(account, "add", "-", stdin=text).stderr == (
+        "error: line 7, iban: is mistyped: its check digits do not match\n"
+    )
+    mended = text.replace("0130 01", "0130 00")
+    assert node(account, "add", "-", stdin=mended).exit_code == 0
+    again = node(account, "add", "-", stdin=mended)
+    assert (again.exit_code, again.stderr) == (
+        70,
+        "error: name: there is an account 'bank' already\n",
+    )
+    both = node(account, "add", "-", stdin=text)
+    assert both.exit_code == 65
+    assert "line 2, name: there is an account 'bank' already" in both.stderr
+    assert "line 7, iban: is mistyped" in both.stderr
+
+
+def test_an_account_is_shown_and_removed(node: Daemon) -> None:
+    text = node(account, "form", "FASTER_PAYMENTS").stdout
+    for name, value in (("holder", "Ann Lee"), ("sort_code", "20 00 00"), ("account", "55779911")):
+        text = text.replace(f'{name} = ""', f'{name} = "{value}"')
+    assert node(account, "add", "-", "--name", "pounds", stdin=text).exit_code == 0
+    assert node(account, "show", "pounds").stdout == (
+        "account pounds (FASTER_PAYMENTS)\n"
+        "  holder     Ann Lee\n"
+        "  sort_code  200000\n"
+        "  account    55779911\n"
+        "  used by: nothing\n"
+    )
+    assert json.loads(node(account, "show", "pounds", "--json").stdout)["uses"] == []
+    assert node(account, "show", "euros").exit_code == 70
+    unasked = node(account, "remove", "pounds")
+    assert unasked.exit_code == 2
+    node.users = ("offer c05e12aa", "trade 0011aabb")
+    used = node(account, "remove", "pounds", "--yes")
+    assert (used.exit_code, used.stdout) == (70, "")
+    assert "'pounds' is in use by offer c05e12aa, trade 0011aabb: first cancel" in used.stderr
+    assert "used by: offer c05e12aa, trade 0011aabb" in node(account, "show", "pounds").stdout
+    node.users = ()
+    assert node(account, "remove", "pounds", "--yes").stdout == "account pounds removed\n"
+    assert node(account, "list").stdout == ""
+    assert node(account, "remove", "pounds", "--yes").exit_code == 70
 
 
 def test_an_account_is_added_and_listed(node: Daemon) -> None:
@@ -64,11 +200,18 @@ def test_an_account_comes_from_a_file_or_standard_input(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "file: is not JSON"),
-        ("[", "file: is not JSON"),
-        ("[1]", "file: is not an object"),
-        ('{"name": "x", "iban": "y"}', "file: is not an object of name, method and details"),
-        ("[" * 50_000, "file: is not JSON"),
+        ("", "file: does not hold name, method and details"),
+        ("[", "file: is not TOML as `p2pnode account form` writes it: text stands"),
+        ("a = 1\nb = c", "file: is not TOML as `p2pnode account form` writes it (line 2)"),
+        ("[1]", "file: does not hold name, method and details"),
+        ('{"name": "x", "iban": "y"}', "file: does not hold name, method and details"),
+        ('{"name": "x",\n"iban": y}', "file: begins as JSON but is not (line 2)"),
+        ("a = " + "[" * 50_000, "file: is not TOML"),
+        ('{"a": ' + "[" * 50_000, "file: begins as JSON but is not"),
+        ("#" * 100_001, "file: is over 100000 characters"),
+        ('name = "x"\nmethod = "CUSTOM"\ndetails = "y"', "details: is not a table of the method's"),
+        ('name = 5\nmethod = "CUSTOM"\n[details]\ndetails = "y"', "name: is not text in quotes"),
+        ('name = "x"\nname = "y"', "file: is not TOML"),
     ],
 )
 def test_a_bad_file_is_a_sentence(node: Daemon, text: str, words: str) -> None:
@@ -82,7 +225,8 @@ def test_a_bad_file_is_a_sentence(node: Daemon, text: str, words: str) -> None:
     [
         (["add", "--name", "a", "--method", "CUSTOM"], 2, "details: is missing"),
         (["add", "--method", "CUSTOM", "--details", "x"], 2, "name: is missing"),
-        (["add", "--name", "a", "--method", "SEPA", "--details", "x"], 65, "method: 'SEPA'"),
+        (["add", "--name", "a", "--method", "SEPAA", "--details", "x"], 65, "method: 'SEPAA'"),
+        (["add", "--name", "a", "--method", "SEPA", "--details", "x"], 65, "holder: is missing"),
         (["add", "--name", "", "--method", "CUSTOM", "--details", "x"], 65, "name: "),
         (["add", "--name", "a", "--method", "CUSTOM", "--details", "x" * 501], 65, "details: "),
         (["add", "--name", "a", "--method", "CUSTOM", "--details", "a\nb"], 65, "details: "),

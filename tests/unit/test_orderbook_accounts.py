@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orderbook_kit import NET, NOW, Counted, FakeClock, Market, make_book
+from orderbook_kit import NET, NOW, TERMS, Counted, FakeClock, Market, make_book
 
 from orderbook.account_details import as_text, check_details
 from orderbook.accounts import Account, check_disclosure
-from orderbook.methods import METHODS, account_form
-from orderbook.offer import Side
+from orderbook.methods import METHODS, check_method
 from orderbook.store_accounts import MAX_ACCOUNTS, AccountStore
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound, StorageFault
 from p2pnode.base.networks import NETWORKS
@@ -41,9 +40,7 @@ def store(path: Path | None = None, key: bytes = KEY) -> AccountStore:
 
 def test_the_registry_has_custom_with_four_days_to_pay() -> None:
     assert METHODS["CUSTOM"].period_s == 4 * 86_400
-    form = account_form("CUSTOM")
-    assert form["period_s"] == 4 * 86_400
-    assert [f["name"] for f in form["fields"]] == ["details"]
+    assert [f.name for f in METHODS["CUSTOM"].fields] == ["details"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +70,7 @@ def test_an_unknown_method_is_named() -> None:
         with pytest.raises(InvalidRecord, match="method: "):
             check_details(name, DETAILS)
     with pytest.raises(InvalidRecord, match="method: 'SEPAA' is not one of"):
-        account_form("SEPAA")
+        check_method("method", "SEPAA")
 
 
 def test_details_of_one_field_stand_alone() -> None:
@@ -155,7 +152,7 @@ def test_names_are_unique_and_bounded() -> None:
     accounts.add("home", "CUSTOM", DETAILS, now=NOW)
     with pytest.raises(LocalFault, match="name: there is an account 'home' already"):
         accounts.add("home", "CUSTOM", DETAILS, now=NOW)
-    for name in ("", " home", "x" * 41, "a\tb"):
+    for name in ("", " home", "x" * 41, "a\tb", "a  b", "a\u200bb"):
         with pytest.raises(InvalidRecord, match="name: "):
             accounts.add(name, "CUSTOM", DETAILS, now=NOW)
     with pytest.raises(NotFound, match="account: there is none called 'work'"):
@@ -174,6 +171,16 @@ def test_there_is_a_most() -> None:
         accounts.add("one more", "CUSTOM", DETAILS, now=NOW)
 
 
+def test_what_is_removed_is_gone(tmp_path: Path) -> None:
+    accounts = store(tmp_path / "node.sqlite")
+    home, work = (accounts.add(name, "CUSTOM", DETAILS, now=NOW) for name in ("home", "work"))
+    accounts.remove(home)
+    assert store(tmp_path / "node.sqlite").all() == (work,)
+    with pytest.raises(NotFound):
+        accounts.get(home.account_id(NET))
+    assert accounts.add("home", "CUSTOM", DETAILS, now=NOW) != home
+
+
 def files_of(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.iterdir())
 
@@ -184,15 +191,8 @@ async def test_no_byte_of_details_reaches_the_disk_or_an_offer(tmp_path: Path) -
     accounts = AccountStore(database, NET, KEY, Counted())
     made = accounts.add("my canary name", "CUSTOM", DETAILS, now=NOW)
     book = make_book(market, FakeClock(), database=database)
-    await book.create(
-        side=Side.SELL,
-        currency="EUR",
-        min_sat=200_000,
-        max_sat=300_000,
-        price=10**10,
-        method=made.method,
-        account_id=made.account_id(NET),
-    )
+    terms = TERMS | {"accounts": {made.method: made.account_id(NET)}}
+    await book.maker.create(**terms)
     written = files_of(tmp_path)
     assert b"offers_own" in written
     for secret in (SECRET.encode(), b"canary name", made.fixed_salt):
