@@ -4,7 +4,7 @@ Whatever can fail (funds, arbiters, fee estimate, proof of work) is tried before
 message is signed; what the maker's policy refuses gets a signed REFUSE naming field and value.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -61,6 +61,7 @@ class Opening:
         self._world = trades.world
         self._registry = registry
         self.draws = draws
+        self.introduce: Callable[[bytes, bytes], Awaitable[None]] = _unknown
         self._refreshed = 0
 
     # -- what both roles need
@@ -182,6 +183,7 @@ class Opening:
         dep_b, dep_s = (deposit(bp, amount_sat) for bp in (terms.dep_b_bp, terms.dep_s_bp))
         need = dep_b if terms.maker_is_seller else amount_sat + dep_s
         await self._check_funds(need, await self._rate(amount_sat + dep_b + dep_s))
+        await self.introduce(terms.maker, terms.offer_hash)  # receipts, before he judges the TAKE
         nonce, listed = world.randomness.bytes(32), listing(pool)
         draft = Take(
             offer_hash=terms.offer_hash,
@@ -313,3 +315,7 @@ class Opening:
         with self._world.journal.database.transaction():
             oldest = self._world.chain.tip().height - ANCHOR_DEPTH - ANCHOR_SLACK - FORGET_BLOCKS
             self._world.journal.forget_refused(KEPT_REFUSED, oldest)
+
+
+async def _unknown(_maker: bytes, _offer_hash: bytes) -> None:
+    """Show a maker nothing: what a node does that keeps no receipts."""

@@ -14,6 +14,7 @@ from p2pnode.base.networks import NETWORKS
 from p2pnode.base.ports import Channel, Handler
 
 NET = NETWORKS["sandbox"]
+TRADE = NET.protocol("trade")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Post:
     """Carries frames between nodes. The hook returns what arrives instead: nothing, or many."""
 
     def __init__(self) -> None:
-        self.handlers: dict[bytes, Handler] = {}
+        self.handlers: dict[bytes, Handler] = {}  # of the trade's protocol
+        self.others: dict[tuple[bytes, str], Handler] = {}  # of the rest, which no hook sees
         self.names: dict[bytes, str] = {}
         self.hook: Hook | None = None
         self.seen: list[Frame] = []
@@ -116,18 +118,23 @@ class MemoryStreams:
         return ("/memory",)
 
     def serve(self, protocol: str, handler: Handler, *, limit: int) -> None:
-        self._post.handlers[self.node_id] = handler
+        if protocol == TRADE:
+            self._post.handlers[self.node_id] = handler
+        else:
+            self._post.others[self.node_id, protocol] = handler
 
     async def open(
         self, peer: bytes, addrs: Sequence[str], protocol: str, *, limit: int, early: bool = False
     ) -> Channel:
+        if protocol != TRADE:
+            return connect(self._post, self.node_id, peer, protocol)
         return _Asking(connect(self._post, self.node_id, peer), self._post, self.node_id)
 
 
-def connect(post: Post, me: bytes, peer: bytes) -> _Pipe:
+def connect(post: Post, me: bytes, peer: bytes, protocol: str = "") -> _Pipe:
     """Open a stream past the hook, as `me`."""
-    handler = post.handlers.get(peer)
-    if handler is None:
+    handler = post.others.get((peer, protocol)) if protocol else post.handlers.get(peer)
+    if handler is None or peer not in post.handlers:
         raise Unreachable("the peer is away")
     there, here = trio.open_memory_channel[bytes](1), trio.open_memory_channel[bytes](1)
     far = _Pipe(me, here[0], there[1])

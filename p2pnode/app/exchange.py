@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import trio
 
-from escrow.messages import Message
+from escrow.messages import ZERO, Message
 from escrow.model import Aborted, Cancel, Event, LoseTrust, Toxic
 from escrow.needs import Mailbox, Registry
 from escrow.payloads import MAX_NOTE
@@ -18,14 +18,18 @@ from escrow.shell_broken import Board, Draws
 from escrow.shell_courier import Courier
 from escrow.shell_desktop import Desktop
 from escrow.shell_earnings import Earnings
+from escrow.shell_history import Introductions
 from escrow.shell_inbox import Inbox
 from escrow.shell_mail import Mail
 from escrow.shell_opening import Opening
+from escrow.shell_receipts import Receipts
 from escrow.shell_redeem import Redemption
 from escrow.shell_reminders import Reminders
+from escrow.shell_standing import Standing
 from escrow.shell_tender import Tender
 from escrow.shell_trades import ENDED, Trades
 from escrow.store_journal import ARBITER, TRADER, Row
+from escrow.store_receipts import ReceiptStore
 from escrow.store_remarks import Remarks
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault
@@ -49,6 +53,7 @@ class Exchange:
         database: Database,
         board: Board,
         mailbox: Mailbox | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.world = world
         self.trades = Trades(world)
@@ -62,6 +67,12 @@ class Exchange:
         self.earnings = Earnings(self.trades)
         self.remarks = Remarks(database)
         self.reminders = Reminders(self.trades, self.remarks)
+        self.standing = standing or Standing(ReceiptStore(database), world.chain, world.me)
+        self.receipts = Receipts(self.trades, self.standing)
+        self.introductions = Introductions(
+            *(world, streams, locate, self.receipts, self.standing, self._acquainted)
+        )
+        self.opening.introduce = self.introductions.meet
         inbox = Inbox(self.trades, self.opening, self.bargains)
         self._mailbox = mailbox  # without one, everything waits until both are online
         self._mail = Mail(mailbox, self.trades, inbox, self._judges) if mailbox else None
@@ -101,6 +112,8 @@ class Exchange:
                 nursery.start_soon(self.redemption.run)
                 nursery.start_soon(self.earnings.run)
                 nursery.start_soon(self.draws.run)
+                await nursery.start(self.receipts.run)
+                await nursery.start(self.introductions.run)
                 task_status.started()
                 await trio.sleep_forever()
             finally:
@@ -148,6 +161,16 @@ class Exchange:
     def _judges(self) -> bool:
         """Tell whether strangers may have left first words: somebody may have drawn us."""
         return self.arbiter.registered() or bool(self.world.journal.rows(ARBITER))
+
+    def _acquainted(self, peer: bytes, offer_hash: bytes) -> bool:
+        """Tell whether a peer names a current offer of ours, or trades or talks with us."""
+        desk = self.world.desk
+        offer_id = desk.offer_id(offer_hash) if offer_hash != ZERO else b""
+        if offer_id and desk.is_open(offer_id):
+            return True
+        if self.standing.store.trades_with(peer, (state.__name__ for state in ENDED)):
+            return True
+        return any(row.peer == peer and not row.ended for row in self.bargains.rows())
 
     # -- what goes wrong by itself
 
