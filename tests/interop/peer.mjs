@@ -5,12 +5,14 @@ import { createInterface } from 'node:readline'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
+import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { Dht, fingerprint, grind, recordKey } from './dht.mjs'
+import { sha256 } from './wire.mjs'
 
 const [network, bits] = [process.argv[2], Number(process.argv[3])]
 const key = grind(network, bits)
@@ -20,8 +22,18 @@ const libp2p = await createLibp2p({
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  services: { ping: ping(), identify: identify() }
+  services: {
+    ping: ping(),
+    identify: identify(),
+    gossip: gossipsub({ // docs/wire/gossip.md
+      globalSignaturePolicy: 'StrictNoSign',
+      msgIdFn: message => sha256(message.data),
+      fallbackToFloodsub: false,
+      allowPublishToZeroTopicPeers: true
+    })
+  }
 })
+const gossip = libp2p.services.gossip
 const dht = new Dht(libp2p, network, key)
 await dht.serve()
 
@@ -74,8 +86,30 @@ const commands = {
 
   fingerprint: ({ records }) => fingerprint(records),
 
-  asked: () => dht.asked
+  asked: () => dht.asked,
+
+  dial: ({ addr }) => libp2p.dial(multiaddr(addr)).then(() => null),
+
+  join ({ topic, refuse }) { // messages that begin with `refuse` are rejected
+    gossip.topicValidators.set(topic, (_, message) =>
+      Buffer.from(message.data).toString().startsWith(refuse) ? 'reject' : 'accept')
+    gossip.subscribe(topic)
+  },
+
+  leave: ({ topic }) => gossip.unsubscribe(topic),
+
+  publish: async ({ topic, data }) => (await gossip.publish(topic, data)).recipients.length,
+
+  around: ({ topic }) => ({
+    subscribers: gossip.getSubscribers(topic).map(String),
+    mesh: gossip.getMeshPeers(topic),
+    protocols: [...gossip.streamsOutbound.values()].map(stream => stream.protocol)
+  }),
+
+  score: ({ peer }) => gossip.getScore(peer)
 }
+gossip.addEventListener('gossipsub:message', ({ detail }) =>
+  say({ news: [detail.msg.topic, detail.msg.data] }))
 
 say({ node_id: key.id, peer_id: libp2p.peerId.toString(), addrs: dht.addrs, node: process.version })
 for await (const line of createInterface({ input: process.stdin })) {
