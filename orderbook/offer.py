@@ -12,7 +12,7 @@ returns goes through `Offer.from_wire` or is not used.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
@@ -23,33 +23,56 @@ import msgpack
 from orderbook import work
 from orderbook.currencies import check_currency
 from orderbook.methods import check_method
+from orderbook.offer_bounds import (
+    DEFAULT_DEPOSIT_BP,
+    ESCROW_KINDS,
+    FIELDS,
+    LIFE_S,
+    MAX_BYTES,
+    MAX_COUNTRIES,
+    MAX_DEPOSIT_BP,
+    MAX_FREE_SAT,
+    MAX_LANGUAGES,
+    MAX_LIFE_S,
+    MAX_LIST,
+    MAX_MARGIN_BP,
+    MAX_OFFER_SAT,
+    MAX_PEER_DAYS,
+    MAX_PEER_TRADES,
+    MAX_SAID,
+    MAX_SEQ,
+    MAX_TERMS,
+    MIN_DEPOSIT_BP,
+    REFRESH_S,
+    VERSION,
+    plain,
+)
 from orderbook.places import check_country, check_language
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.identity import Identity, check_node_id, verify
 from p2pnode.base.networks import Network
-from p2pnode.base.units import MAX_FIAT_MINOR, MAX_PRICE, MAX_SAT, fiat_for
+from p2pnode.base.units import MAX_FIAT_MINOR, MAX_PRICE, fiat_for
 
-VERSION: Final = 1
-MAX_BYTES: Final = 2048
-MAX_LIFE_S: Final = 1800  # an offer that expires later than this from now is refused
-LIFE_S: Final = 1500  # what a maker asks for, so that his clock may be 5 min ahead
-REFRESH_S: Final = 600
-MAX_OFFER_SAT: Final = MAX_SAT // 4  # what a contract can hold
-MAX_FREE_SAT: Final = 1_000_000  # of an offer that asks no deposit of its buyer
-MAX_TERMS: Final = 500  # bytes
-MIN_DEPOSIT_BP: Final = 1000
-MAX_DEPOSIT_BP: Final = 5000
-DEFAULT_DEPOSIT_BP: Final = 1500
-MAX_MARGIN_BP: Final = 5000
-MAX_SEQ: Final = 2**40
-MAX_LIST: Final = 16
-MAX_COUNTRIES: Final = 64
-MAX_LANGUAGES: Final = 8
-MAX_PEER_TRADES: Final = 1000
-MAX_PEER_DAYS: Final = 3650
-MAX_SAID: Final = 2**31
-ESCROW_KINDS: Final = ("wsh-2of3", "wsh-2of3-backup")
+__all__ = [
+    "DEFAULT_DEPOSIT_BP",
+    "ESCROW_KINDS",
+    "LIFE_S",
+    "MAX_BYTES",
+    "MAX_COUNTRIES",
+    "MAX_FREE_SAT",
+    "MAX_LANGUAGES",
+    "MAX_LIFE_S",
+    "MAX_LIST",
+    "MAX_OFFER_SAT",
+    "REFRESH_S",
+    "Offer",
+    "OfferRecord",
+    "Side",
+    "offer_record",
+]
+
+_unpackb, _packb = msgpack.unpackb, msgpack.packb
 
 
 class Side(IntEnum):
@@ -178,7 +201,7 @@ class Offer:
         """Return what all offers of the same terms share, whatever slot and day: 16 bytes."""
         terms = [
             value
-            for name, value in zip(_FIELDS, self.body()[2:], strict=True)
+            for name, value in zip(FIELDS, self.body()[2:], strict=True)
             if name not in _NOT_TERMS
         ]
         return hashlib.sha256(msgpack.packb(terms, use_bin_type=True)).digest()[:16]
@@ -195,7 +218,7 @@ class Offer:
 
     def body(self) -> tuple[Any, ...]:
         """Return the array that is signed."""
-        rest = (getattr(self, name) for name in _FIELDS)
+        rest = (getattr(self, name) for name in FIELDS)
         plain = (int(v) if isinstance(v, Side) else v for v in rest)
         return (VERSION, self.network.name, *plain)
 
@@ -217,10 +240,10 @@ class Offer:
             raise InvalidRecord("body", "is not an array")
         if type(body[0]) is not int or body[0] != VERSION:
             raise InvalidRecord("version", f"is not {VERSION}")
-        _, name, *rest = wire.fields("body", body, len(_FIELDS) + 2)
+        _, name, *rest = wire.fields("body", body, len(FIELDS) + 2)
         if name != network.name:
             raise InvalidRecord("network", f"is not {network.name}")
-        values = dict(zip(_FIELDS, rest, strict=True))
+        values = dict(zip(FIELDS, rest, strict=True))
         values["side"] = Side(wire.within("side", values["side"], 0, 1))
         return cls(network=network, **values)
 
@@ -232,14 +255,52 @@ class Offer:
         return offer
 
     @classmethod
-    def unverified(cls, raw: Any, *, network: Network, now: int) -> tuple[Self, bytes]:
+    def unverified(cls, raw: object, *, network: Network, now: int) -> tuple[Self, bytes]:
         """Do all of `from_wire` but the signature, which is returned to be verified."""
+        offer, signature = cls._quick(raw, network) or cls._read(raw, network)
+        offer.check_date(now)
+        offer.check_work()
+        return offer, signature
+
+    @classmethod
+    def _quick(cls, raw: Any, network: Network) -> tuple[Self, bytes] | None:
+        """Read an offer that has nothing unusual; None for all others, good or bad.
+
+        What it returns, `_read` would return: the same types, bounds and one spelling.
+        """
+        if type(raw) is not bytes or len(raw) > MAX_BYTES:
+            return None
+        try:
+            value = _unpackb(raw, use_list=False, raw=False, max_ext_len=0, max_map_len=0)
+            body, signature = value
+            version, name, *values = body
+            good = (
+                type(value) is type(body) is tuple
+                and type(signature) is bytes
+                and len(signature) == 64
+                and type(version) is int
+                and version == VERSION
+                and name == network.name
+                and plain(tuple(values), network)
+                and _packb(value, use_bin_type=True) == raw
+            )
+        except (ValueError, TypeError, msgpack.UnpackException):
+            return None
+        if not good:
+            return None
+        offer = object.__new__(cls)
+        known = offer.__dict__
+        known.update(zip(FIELDS, values, strict=True))
+        known["network"], known["side"] = network, _SIDES[known["side"]]
+        known["hash"] = _signed(raw, network)
+        return offer, signature
+
+    @classmethod
+    def _read(cls, raw: Any, network: Network) -> tuple[Self, bytes]:
         value = wire.unpack("offer", raw, limit=MAX_BYTES)
         body, signature = wire.fields("offer", value, 2)
         wire.exact("signature", signature, 64)
         offer = cls.from_body(body, network)
-        offer.check_date(now)
-        offer.check_work()
         offer.__dict__["hash"] = _signed(raw, network)
         return offer, signature
 
@@ -249,10 +310,7 @@ class Offer:
 
         Raises InvalidRecord.
         """
-        body, _ = wire.fields("offer", wire.unpack("offer", raw, limit=MAX_BYTES), 2)
-        offer = cls.from_body(body, network)
-        offer.__dict__["hash"] = _signed(raw, network)
-        return offer
+        return (cls._quick(raw, network) or cls._read(raw, network))[0]
 
     def check_date(self, now: int) -> None:
         """Raise InvalidRecord if it has expired, or would live too long."""
@@ -276,7 +334,7 @@ class Offer:
             )
 
 
-_FIELDS: Final = tuple(f.name for f in fields(Offer) if f.name != "network")
+_SIDES: Final = (Side.BUY, Side.SELL)  # by their number
 
 _NOT_TERMS: Final = frozenset(
     ("offer_id", "slot", "seq", "said_trades", "said_partners", "said_since", "expires_at", "work")

@@ -1,0 +1,111 @@
+"""The bounds of an offer's fields, and one quick look at all of them.
+
+`Offer` itself says which field breaks which bound; what arrives by the thousand is looked at
+by `plain` first, which accepts nothing that `Offer` refuses.
+"""
+
+from collections.abc import Container
+from operator import lt
+from typing import Any, Final
+
+from orderbook import work
+from orderbook.currencies import EXPONENTS
+from orderbook.methods import METHODS
+from orderbook.places import COUNTRIES, languages
+from p2pnode.base.identity import works
+from p2pnode.base.networks import Network
+from p2pnode.base.units import COIN, MAX_FIAT_MINOR, MAX_PRICE, MAX_SAT, PRICE_SCALE
+
+VERSION: Final = 1
+MAX_BYTES: Final = 2048
+MAX_LIFE_S: Final = 1800  # an offer that expires later than this from now is refused
+LIFE_S: Final = 1500  # what a maker asks for, so that his clock may be 5 min ahead
+REFRESH_S: Final = 600
+MAX_OFFER_SAT: Final = MAX_SAT // 4  # what a contract can hold
+MAX_FREE_SAT: Final = 1_000_000  # of an offer that asks no deposit of its buyer
+MAX_TERMS: Final = 500  # bytes
+MIN_DEPOSIT_BP: Final = 1000
+MAX_DEPOSIT_BP: Final = 5000
+DEFAULT_DEPOSIT_BP: Final = 1500
+MAX_MARGIN_BP: Final = 5000
+MAX_SEQ: Final = 2**40
+MAX_LIST: Final = 16
+MAX_COUNTRIES: Final = 64
+MAX_LANGUAGES: Final = 8
+MAX_PEER_TRADES: Final = 1000
+MAX_PEER_DAYS: Final = 3650
+MAX_SAID: Final = 2**31
+ESCROW_KINDS: Final = ("wsh-2of3", "wsh-2of3-backup")
+FIELDS: Final = (  # of the body, behind version and network
+    *("offer_id", "maker", "slot", "seq", "side", "currency", "min_sat", "max_sat", "price"),
+    *("margin_bp", "methods", "countries", "dep_b_bp", "dep_s_bp", "peer_trades", "peer_days"),
+    *("escrow_kinds", "languages", "terms", "said_trades", "said_partners", "said_since"),
+    *("expires_at", "work"),
+)
+_BYTES: Final = frozenset(("offer_id", "maker"))
+_TEXT: Final = frozenset(("currency", "terms"))
+_LISTS: Final = frozenset(("methods", "countries", "escrow_kinds", "languages"))
+_TYPES: Final = tuple(
+    bytes if name in _BYTES else str if name in _TEXT else tuple if name in _LISTS else int
+    for name in FIELDS
+)
+_LEAST: Final = COIN * PRICE_SCALE // 2  # of price x amount, for one minor unit
+_MOST: Final = (2 * MAX_FIAT_MINOR + 1) * COIN * PRICE_SCALE // 2 - 1
+_KINDS: Final = frozenset(ESCROW_KINDS)
+
+
+def plain(values: tuple[Any, ...], network: Network) -> bool:
+    """Tell whether these are the fields of a good offer that has nothing unusual.
+
+    False says nothing: text beyond printable ASCII, for one, is for `Offer` to judge.
+    """
+    if tuple(map(type, values)) != _TYPES:
+        return False
+    offer_id, maker, slot, seq, side, currency, low, high, price, margin_bp = values[:10]
+    methods, countries, dep_b_bp, dep_s_bp, peer_trades, peer_days, kinds = values[10:17]
+    spoken, terms, said_trades, said_partners, said_since, expires_at, worked = values[17:]
+    return (
+        len(offer_id) == 16
+        and len(maker) == 32
+        and 0 <= slot < work.MAX_SLOTS
+        and 0 <= seq <= MAX_SEQ
+        and 0 <= side <= 1
+        and currency in EXPONENTS
+        and 0 <= price <= MAX_PRICE
+        and (not margin_bp if price else -MAX_MARGIN_BP <= margin_bp <= MAX_MARGIN_BP)
+        and (
+            low == high == 0
+            or (
+                network.min_amount_sat
+                <= low
+                <= high
+                <= (MAX_OFFER_SAT if dep_b_bp else MAX_FREE_SAT)
+                and (not price or (low * price >= _LEAST and high * price <= _MOST))
+            )
+        )
+        and (not dep_b_bp or MIN_DEPOSIT_BP <= dep_b_bp <= MAX_DEPOSIT_BP)
+        and MIN_DEPOSIT_BP <= dep_s_bp <= MAX_DEPOSIT_BP
+        and 0 <= peer_trades <= MAX_PEER_TRADES
+        and 0 <= peer_days <= MAX_PEER_DAYS
+        and 0 <= said_partners <= said_trades <= MAX_SAID
+        and 0 <= said_since <= 2**40
+        and 0 <= expires_at <= 2**40
+        and 0 <= worked <= work.MAX_WORK
+        and len(terms) <= MAX_TERMS
+        and terms.isascii()
+        and terms.isprintable()
+        and 1 <= len(methods) <= MAX_LIST
+        and _listed(methods, METHODS)
+        and 1 <= len(kinds) <= MAX_LIST
+        and _listed(kinds, _KINDS)
+        and (not countries or (len(countries) <= MAX_COUNTRIES and _listed(countries, COUNTRIES)))
+        and (not spoken or (len(spoken) <= MAX_LANGUAGES and _listed(spoken, languages())))
+        and works(network, maker)
+    )
+
+
+def _listed(names: tuple[Any, ...], known: Container[object]) -> bool:
+    """Tell whether these are known names, strictly ascending. Raises TypeError for arrays."""
+    if len(names) == 1:
+        return names[0] in known
+    return all(map(known.__contains__, names)) and all(map(lt, names, names[1:]))
