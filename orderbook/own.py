@@ -22,7 +22,7 @@ from p2pnode.base.units import MAX_PRICE, price_text
 MAX_ANSWER_BP: Final = 5000
 OTHERWISE: Final = ("ask", "refuse")
 MIN_END_S: Final = 60  # an offer that is to end must last so long at least
-MAX_END_S: Final = 366 * 86_400
+MAX_END_DAYS: Final = 366
 TERMS: Final = frozenset(  # what an edit may change of what is published
     {
         "min_sat",
@@ -163,9 +163,8 @@ class OwnOffer:
 
 def check_end(ends_at: int, now: int) -> None:
     """Raise InvalidRecord for an end that is past, too near or too far."""
-    if ends_at and not now + MIN_END_S <= ends_at <= now + MAX_END_S:
-        days = MAX_END_S // 86_400
-        raise InvalidRecord("ends_at", f"is not {MIN_END_S} s to {days} days from now")
+    if ends_at and not now + MIN_END_S <= ends_at <= now + MAX_END_DAYS * 86_400:
+        raise InvalidRecord("ends_at", f"is not {MIN_END_S} s to {MAX_END_DAYS} days from now")
 
 
 def default_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
 """Finding the proof of work of own offers (orderbook/work.py) while the node goes on.
 
-A search runs in a worker thread, a few milliseconds at a time, so that it can be given up
-at any moment; what it found is kept for its day. Searches for the same slot share one answer.
+A search runs in a worker thread, some thirty milliseconds at a time, so that it is given up
+soon after nobody wants it; what it found is kept for its day. Searches for the same slot
+share one answer.
 """
 
+from functools import partial
 from typing import Final
 
 import trio
@@ -46,7 +48,8 @@ class Miner:
                 if size == AT_ONCE:
                     found = work.find(*place, start=start, tries=size)
                 else:
-                    found = await self._chunk(place, start)
+                    search = partial(work.find, *place, start=start, tries=size)
+                    found = await trio.to_thread.run_sync(search, limiter=self._limiter)
                 if found is not None:
                     self._store.keep_work(currency, slot, day, found)
                 start, size = start + size, CHUNK
@@ -54,9 +57,3 @@ class Miner:
         finally:
             self.tries.pop(currency, None)
         return good
-
-    async def _chunk(self, place: tuple[Network, bytes, str, int, int], start: int) -> int | None:
-        def search() -> int | None:
-            return work.find(*place, start=start, tries=CHUNK)
-
-        return await trio.to_thread.run_sync(search, abandon_on_cancel=True, limiter=self._limiter)
