@@ -21,6 +21,7 @@ from dht import bootstrap, endpoint
 from dht.admission import SEED_LIMITS, Limits
 from dht.endpoint import Peer
 from dht.room import SEED_ROOM, Room
+from dht.shell_gossip import Gossiper
 from dht.shell_mailbox import Mailbox
 from dht.shell_node import Dht
 from dht.subnets import Subnets
@@ -35,6 +36,7 @@ from escrow.store_journal import Journal
 from escrow.store_locks import CoinLocks
 from orderbook.backend_prices import open_sources
 from orderbook.shell_book import Book
+from orderbook.shell_gossip import MarketGossip
 from orderbook.shell_maker import Maker
 from orderbook.shell_prices import Prices
 from orderbook.shell_sync import Sync
@@ -127,6 +129,7 @@ class _Rooms:
     api: Api
     prices: Prices
     sync: Sync
+    gossip: Gossiper
 
 
 class Node:
@@ -177,17 +180,22 @@ class Node:
         offers = fit.DhtRecords(dht, network, fit.OFFER)
         maker = Maker(me, network, clock, randomness, database, offers)
         store = BookStore(books, network)
+        subnets = Subnets(settings.exempt())
+        gossip = Gossiper(self._streams, randomness, subnets=subnets, tally=self._streams.tally)
+        spread = MarketGossip(gossip, network, store)
         sync = Sync(
             store,
             self._streams,
             DhtCrowd(dht, network, fit.OFFER),
-            None,
+            spread,
             me,
             network,
             clock,
             randomness,
-            group=Subnets(settings.exempt()).group,
+            group=subnets.group,
         )
+        spread.feed(sync.take)
+        sync.on_news(spread.heard)
         book = Book(maker, clock, offers, store, sync)
         book.on_own.append(sync.own)
         sources = open_sources(settings.price_sources, settings.data_dir, settings.proxy)
@@ -241,7 +249,7 @@ class Node:
             *routes_hearing.routes(exchange),
         ]
         api = Api(routes, self.events, database)
-        return _Rooms(dht, minute, chain, wallet, book, box, exchange, api, prices, sync)
+        return _Rooms(dht, minute, chain, wallet, book, box, exchange, api, prices, sync, gossip)
 
     async def start(self, nursery: trio.Nursery, stop: trio.Event) -> None:
         """Start every room; returns when all of them answer."""
@@ -257,6 +265,7 @@ class Node:
         if isinstance(rooms.chain, ElectrumChain):
             await nursery.start(rooms.chain.run)
             await nursery.start(rooms.wallet.run)
+        await nursery.start(rooms.gossip.run)
         await nursery.start(rooms.sync.run)
         await nursery.start(rooms.box.run)
         await nursery.start(rooms.exchange.run)
