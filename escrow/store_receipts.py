@@ -91,6 +91,11 @@ class ReceiptStore:
         )
         return [r["trade_id"] for r in rows]
 
+    def met(self) -> frozenset[bytes]:
+        """Return whom we know by trades, talks or receipts: arbiters too, and ourselves."""
+        rows = self._database.all("SELECT DISTINCT sender FROM message")
+        return frozenset((*(bytes(r["sender"]) for r in rows), *self._peers))
+
     def trades_with(self, peer: bytes, ended: Iterable[str]) -> bool:
         """Tell whether a trade of ours with that peer is in none of these states."""
         names = list(ended)
