@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -100,11 +100,9 @@ class Introductions:
         self._protocol = world.network.protocol("history")
         self._asked: deque[tuple[int, bytes]] = deque(maxlen=IN_ALL)  # when, by whom
 
-    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Answer until cancelled."""
+    def serve(self) -> None:
+        """Answer from now on."""
         self._streams.serve(self._protocol, self._serve, limit=MAX_BYTES)
-        task_status.started()
-        await trio.sleep_forever()
 
     # -- asking
 

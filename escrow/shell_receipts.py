@@ -5,7 +5,7 @@ made again, from where both transactions stand then.
 """
 
 import logging
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -32,9 +32,8 @@ class Receipts:
         self._none: set[bytes] = set()  # closed trades that give no receipt
         self._busy = trio.Lock()
 
-    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Make what lacks until cancelled."""
-        task_status.started()
         while True:
             try:
                 await self.make()

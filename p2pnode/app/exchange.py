@@ -112,8 +112,8 @@ class Exchange:
                 nursery.start_soon(self.redemption.run)
                 nursery.start_soon(self.earnings.run)
                 nursery.start_soon(self.draws.run)
-                await nursery.start(self.receipts.run)
-                await nursery.start(self.introductions.run)
+                nursery.start_soon(self.receipts.run)
+                self.introductions.serve()
                 task_status.started()
                 await trio.sleep_forever()
             finally:
