@@ -56,7 +56,7 @@ def _number(text: str) -> int:
 
 # ------------------------------------------------------------------ Liquid
 
-_LIQUID_KEYS: Final = {12: 60, 39: 25, 57: 25}  # version: bytes with the checksum
+_LIQUID_KEYS: Final = {12: 59, 39: 25, 57: 25}  # version: bytes with the checksum
 _BECH32: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _BLECH32: Final = (
     0x7D52FBA40BD886,

@@ -25,6 +25,7 @@ _INVISIBLE: Final = re.compile(
     "\u205f-\u2065\u206a-\u206f\u2800\u3000\u3164\ue000-\uf8ff\ufe00-\ufe0f\uffa0"
     "\ufff0-\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff]"
 )
+MISTYPED: Final = "is mistyped: its check digits do not match"
 _SPACES: Final = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000]+")
 
 
@@ -39,6 +40,27 @@ class Rules:
     regions: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     country: str = ""
+
+    @property
+    def places(self) -> str:
+        """Name the countries that a number must be of, by their number if they are many."""
+        few = len(self.regions) <= 6
+        return ", ".join(self.regions) if few else f"the {len(self.regions)} countries it is for"
+
+
+def only(pattern: str) -> re.Pattern[str]:
+    """Return a pattern of ASCII letters and digits."""
+    return re.compile(pattern, re.ASCII)
+
+
+def dense(text: str) -> str:
+    """Return text without spaces, in capitals."""
+    return text.replace(" ", "").upper()
+
+
+def bare_digits(text: str) -> str:
+    """Return text without spaces and hyphens."""
+    return text.replace(" ", "").replace("-", "")
 
 
 def _as_is(text: str, rules: Rules) -> str:
@@ -64,8 +86,9 @@ class Kind:
 
     def told(self, low: int, high: int, options: tuple[str, ...] = ()) -> str:
         """Return what it is, with the bounds of the field."""
-        span = f"{low}" if low == high else f"{low} to {high}"
-        return self.what.format(span=span, low=low, high=high, options=", ".join(options))
+        return self.what.format(
+            span=_span(low, high), low=low, high=high, options=", ".join(options)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +132,7 @@ class MethodField:
             except Unfit as error:
                 raise InvalidRecord(self.name, str(error)) from None
         if len(misses) == 1 and not misses[0][1] <= misses[0][0] <= misses[0][2]:
-            size, low, high = misses[0]
-            span = f"{low}" if low == high else f"{low} to {high}"
-            raise InvalidRecord(self.name, f"is {size} bytes, not {span}: it takes {self.what}")
+            raise InvalidRecord(self.name, f"is {_bytes(misses[0][0])}: it takes {self.what}")
         raise InvalidRecord(self.name, f"is not {self.what}")
 
     def read(self, value: object) -> str:
@@ -139,6 +160,14 @@ class MethodField:
         return Rules(self.regions, self.options, country)
 
 
+def _span(low: int, high: int) -> str:
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _bytes(size: int) -> str:
+    return f"{size} byte" if size == 1 else f"{size} bytes"
+
+
 def spelled(field: str, value: object, low: int, high: int, most: int) -> str:
     """Return typed text without outer and doubled spaces, composed (NFC).
 
@@ -147,7 +176,7 @@ def spelled(field: str, value: object, low: int, high: int, most: int) -> str:
     """
     size = len(value.encode(errors="replace")) if type(value) is str else 0
     if size > most:
-        raise InvalidRecord(field, f"is {size} bytes of text, not {low} to {high}")
+        raise InvalidRecord(field, f"is {_bytes(size)} of text, not {_span(low, high)}")
     if type(value) is not str:
         raise InvalidRecord(field, "is not text: put it between double quotes")
     text = _SPACES.sub(" ", wire.text(field, value, most)).strip(" ")
