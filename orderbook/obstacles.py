@@ -89,13 +89,20 @@ def _methods(offer: Offer, taker: Taker, amount: int) -> Reasons:
         first, all_ = offer.methods[0], " or ".join(offer.methods)
         yield "method", f"methods: you have no account of {all_}: p2pnode account form {first}"
         have = list(offer.methods)
-    carry = [name for name in have if _carries(name, offer.currency)]
+    carry = [name for name in have if METHODS[name].takes(offer.currency)]
     if not carry:
         yield (
             "currency",
             f"currency: {' or '.join(have)} does not carry {offer.currency}; take another offer",
         )
         carry = have
+    reach = [name for name in carry if _reaches(name, taker.countries)]
+    if not reach:
+        yield (
+            "country",
+            f"methods: {' or '.join(carry)} is not for {_some(sorted(taker.countries))} "
+            "(`countries` in config.toml)",
+        )
     most = max(limits.cap_sat(name) for name in carry)
     if most < amount:
         yield (
@@ -113,9 +120,8 @@ def _methods(offer: Offer, taker: Taker, amount: int) -> Reasons:
             )
 
 
-def _carries(method: str, currency: str) -> bool:
-    currencies = METHODS[method].currencies
-    return not currencies or currency in currencies
+def _reaches(method: str, countries: frozenset[str]) -> bool:
+    return not countries or any(METHODS[method].reaches(country) for country in countries)
 
 
 def _places(offer: Offer, taker: Taker) -> Reasons:

@@ -5,6 +5,7 @@ from typing import Any
 from orderbook.currencies import exponent
 from orderbook.obstacles import Obstacle
 from orderbook.query import MAX_ROWS, Query, Sort, hex_prefix
+from orderbook.seen import seen
 from orderbook.shell_book import Book, Listed
 from orderbook.store_accounts import AccountStore
 from orderbook.store_book import Blocked
@@ -49,6 +50,7 @@ class _Found:
             offer_json(offer, mine=False, reference=reference)
             | _proven_json(maker.histories.history(offer.maker))
             | _obstacles_json(self._book.judged(offer, self._takers.taker()))
+            | _terms_json(offer.terms)
         )
 
     async def blocked(self, call: Call) -> list[dict[str, Any]]:
@@ -119,6 +121,11 @@ def _proven_json(proven: History) -> dict[str, Any]:
 
 def _obstacles_json(found: tuple[Obstacle, ...]) -> dict[str, Any]:
     return {"obstacles": [{"code": one.code, "text": one.text} for one in found]}
+
+
+def _terms_json(terms: str) -> dict[str, Any]:
+    shown, remarks = seen(terms)
+    return {"terms_shown": shown, "terms_remarks": list(remarks)}
 
 
 def _blocked_json(one: Blocked) -> dict[str, Any]:
