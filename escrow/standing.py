@@ -99,9 +99,10 @@ def weigh(
             why = f"its counterparty is not 30 days old: {-(-left // DAY_S)} more"
         elif partners[partner] >= PER_PARTNER:
             why = ENOUGH
-        trades.add(one.trade_id)
-        fundings.add(one.funding_txid)
-        partners[partner] += not why
+        if not why:
+            trades.add(one.trade_id)
+            fundings.add(one.funding_txid)
+            partners[partner] += 1
         found.append(Weighed(one, partner, why))
     return tuple(found)
 
