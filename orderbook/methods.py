@@ -139,12 +139,9 @@ def _field(
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise Broken(where, f"has a field without a name of 2 to 32 small letters: {name!r}")
     where = f"{where}.{name}"
-    table = only(where, (shared[base] if base else {}) | given, _FIELD_KEYS - {"use", "name"})
-    kinds = table.get("kind")
-    kinds = (kinds,) if isinstance(kinds, str) else tuple(typed(where, table, "kind", list))
-    for kind in kinds:
-        if kind not in KINDS:
-            raise Broken(f"{where}.kind", f"{kind!r} is none of {', '.join(KINDS)}")
+    inherited = only(f"field.{base}", shared[base], _FIELD_KEYS) if base else {}
+    table = only(where, {**inherited, **given}, _FIELD_KEYS - {"use", "name"})
+    kinds = _kinds(where, table)
     parts = tuple((KINDS[kind], *_bounds(where, kind, table)) for kind in kinds)
     options = tuple(typed(where, table, "options", list, []))
     if ("choice" in kinds) != bool(options) or not all(isinstance(o, str) for o in options):
@@ -163,6 +160,20 @@ def _field(
         parts=parts,
     )
     return made
+
+
+def _kinds(where: str, table: Mapping[str, Any]) -> tuple[str, ...]:
+    value = table.get("kind")
+    kinds = (value,) if isinstance(value, str) else tuple(typed(where, table, "kind", list))
+    if not kinds:
+        raise Broken(f"{where}.kind", "is empty")
+    for kind in kinds:
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise Broken(f"{where}.kind", f"{kind!r} is none of {', '.join(KINDS)}")
+    for key in ("low", "high"):
+        if key in table and not any(KINDS[kind].bounded for kind in kinds):
+            raise Broken(f"{where}.{key}", "cannot be set: the kind has bounds of its own")
+    return kinds
 
 
 def _bounds(where: str, kind: str, table: Mapping[str, Any]) -> tuple[int, int]:
@@ -196,7 +207,7 @@ def _codes(
 ) -> tuple[str, ...]:
     codes = typed(where.rpartition(".")[0], table, key, list)
     for code in codes:
-        if code not in known:
+        if not isinstance(code, str) or code not in known:
             raise Broken(where, f"{code!r} is not known")
     if sorted(set(codes)) != codes:
         raise Broken(where, "is not strictly ascending")

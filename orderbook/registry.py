@@ -71,6 +71,12 @@ def coins(data: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     return found
 
 
-_KINDS: Final = {str: "text", int: "an integer", bool: "true or false", list: "a list"}
+_KINDS: Final = {
+    str: "text",
+    int: "an integer",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
 DATA: Final = parse(files(__package__).joinpath(FILE).read_text(encoding="utf-8"))
 COINS: Final = coins(DATA)
