@@ -26,7 +26,7 @@ from escrow.payloads import Draw, Reveal, Take
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
-from p2pnode.base.units import MAX_FIAT_MINOR, MAX_PRICE, MAX_SAT, fiat_for
+from p2pnode.base.units import MAX_FIAT_MINOR, MAX_PRICE, MAX_SAT, decimal, fiat_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +124,15 @@ class Terms(Fields):
         slack = fiat * self.slack_bp // 10_000 if agreed is None else 0
         if abs(take.fiat_minor - fiat) <= slack and 0 < take.fiat_minor <= MAX_FIAT_MINOR:
             return
-        if slack:
+        if self.slack_bp and agreed is None:
+            theirs, ours = (
+                f"{decimal(minor, self.exponent)} {self.currency}"
+                for minor in (take.fiat_minor, fiat)
+            )
             raise InvalidRecord(
-                "fiat_minor", f"is not within {self.slack_bp} basis points of {fiat}, our view"
+                "fiat_minor",
+                f"is {theirs} by your view of the market and {ours} by ours, over "
+                f"{decimal(self.slack_bp, 2)} % apart",
             )
         whose = "the offer's price for this amount" if agreed is None else "the COUNTER's sum"
         raise InvalidRecord("fiat_minor", f"is not {fiat}, {whose}")

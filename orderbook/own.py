@@ -161,10 +161,13 @@ class OwnOffer:
         return replace(self, offer=replace(self.offer, **values), accounts=kept)
 
 
-def check_end(ends_at: int, now: int) -> None:
-    """Raise InvalidRecord for an end that is past, too near or too far."""
-    if ends_at and not now + MIN_END_S <= ends_at <= now + MAX_END_DAYS * 86_400:
-        raise InvalidRecord("ends_at", f"is not {MIN_END_S} s to {MAX_END_DAYS} days from now")
+def end_of(ends_in_s: int, now: int) -> int:
+    """Return when an offer ends, 0 for never. Raises InvalidRecord for too soon or too late."""
+    if not ends_in_s:
+        return 0
+    if not MIN_END_S <= ends_in_s <= MAX_END_DAYS * 86_400:
+        raise InvalidRecord("expires", f"is not {MIN_END_S} s to {MAX_END_DAYS} days from now")
+    return now + ends_in_s
 
 
 def default_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:

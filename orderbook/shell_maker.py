@@ -18,8 +18,8 @@ import trio
 from orderbook import work
 from orderbook.needs import Histories, Records, References, Unpriced, Unproven
 from orderbook.offer import LIFE_S, REFRESH_S, Offer
-from orderbook.own import Answers, OfferState, OwnOffer, Triggers, check_end, default_kinds
-from orderbook.shelf import has_prefix, hex_prefix, single
+from orderbook.own import Answers, OfferState, OwnOffer, Triggers, default_kinds, end_of
+from orderbook.query import has_prefix, hex_prefix, single
 from orderbook.shell_versions import MAX_MARKET, Versions
 from orderbook.shell_work import Miner
 from orderbook.store_offers import OfferStore
@@ -83,13 +83,14 @@ class Maker:
         accounts: Mapping[str, bytes],
         answers: Answers | None = None,
         triggers: Triggers | None = None,
-        ends_at: int = 0,
+        ends_in_s: int = 0,
         escrow_kinds: tuple[str, ...] = (),
         **terms: Any,
     ) -> OwnOffer:
         """Journal and publish an own offer; with no holder yet, `run` goes on trying.
 
-        `terms` are fields of the offer, `accounts` an account for each method. Raises
+        `terms` are fields of the offer, `accounts` an account for each method; it ends after
+        `ends_in_s` seconds, never for 0. Raises
         InvalidRecord for a bad field, LocalFault beyond MAX_OWN, MAX_MARKET or a trigger.
         """
         now = self.clock.now()
@@ -102,7 +103,6 @@ class Maker:
             expires_at=now + LIFE_S,
             **terms,
         )
-        check_end(ends_at, now)
         own = OwnOffer(
             offer=offer,
             state=OfferState.ENABLED,
@@ -111,7 +111,7 @@ class Maker:
             signed_at=now,
             answers=answers or Answers(),
             triggers=triggers or Triggers(),
-            ends_at=ends_at,
+            ends_at=end_of(ends_in_s, now),
         )
 
         def make() -> OwnOffer:
@@ -129,15 +129,14 @@ class Maker:
         accounts: Mapping[str, bytes] | None = None,
         answers: Answers | None = None,
         triggers: Triggers | None = None,
-        ends_at: int | None = None,
+        ends_in_s: int | None = None,
     ) -> OwnOffer:
         """Change an own offer; who names an earlier version is refused from now on.
 
         Raises NotFound, InvalidRecord for a bad field, LocalFault for an offer that a trade
         has or that was taken back.
         """
-        if ends_at is not None:
-            check_end(ends_at, self.clock.now())
+        ends_at = None if ends_in_s is None else end_of(ends_in_s, self.clock.now())
 
         def make() -> OwnOffer:
             own = self._living(offer_id)

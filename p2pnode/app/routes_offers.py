@@ -130,7 +130,7 @@ class _Offers:
             accounts=named,
             answers=_answers(call, Answers()),
             triggers=_triggers(call, Triggers()),
-            ends_at=call.integer("ends_at", 0),
+            ends_in_s=call.integer("ends_in_s", 0),
             **(terms | _terms(call)),
         )
         return self._json(own)
@@ -148,7 +148,7 @@ class _Offers:
             accounts=own.accounts if named is None else named,
             answers=_answers(call, own.answers),
             triggers=_triggers(call, own.triggers),
-            ends_at=call.integer("ends_at", 0),
+            ends_in_s=call.integer("ends_in_s", 0),
             **(now | _terms(call)),
         )
         return self._json(made)
@@ -161,7 +161,7 @@ class _Offers:
             accounts=self._named(call),
             answers=_answers(call, own.answers),
             triggers=_triggers(call, own.triggers),
-            ends_at=call.integer("ends_at") if "ends_at" in call.body else None,
+            ends_in_s=call.integer("ends_in_s") if "ends_in_s" in call.body else None,
         )
         return self._json(changed)
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import trio
 from click.testing import CliRunner, Result
+from maker_kit import Histories, References
 from orderbook_kit import Market
 from trade_kit import NET, Rig, rig
 
@@ -26,6 +27,7 @@ from p2pnode.app import (
 from p2pnode.app.api import Api
 from p2pnode.app.events import Events
 from p2pnode.app.fit import OfferDesk
+from p2pnode.app.taker import Takers
 from p2pnode.base.clock import SystemRandomness
 
 
@@ -48,6 +50,8 @@ class Town:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.references = {"maker": References(), "taker": References()}
+        self.histories = Histories()  # what either has seen proven
         self.maker, self.taker = (self._desk(name) for name in ("maker", "taker"))
         self._ready = threading.Event()
         self._stop: trio.Event | None = None
@@ -66,7 +70,9 @@ class Town:
             for name in ("maker", "taker"):
                 node = r[name]
                 maker = Maker(
-                    node.identity, NET, r.clock, SystemRandomness(), node.database, market
+                    *(node.identity, NET, r.clock, SystemRandomness(), node.database, market),
+                    references=self.references[name],
+                    histories=self.histories,
                 )
                 book = Book(maker, r.clock, market)
                 accounts = AccountStore(node.database, NET, b"k" * 32, SystemRandomness())
@@ -74,7 +80,7 @@ class Town:
                 served = [
                     *routes_accounts.routes(accounts, NET, r.clock, lambda _: ()),
                     *routes_offers.routes(maker, accounts),
-                    *routes_book.routes(book, accounts),
+                    *routes_book.routes(book, accounts, Takers(book, accounts, r.clock)),
                     *routes_trades.routes(node.exchange, book, accounts),
                     *routes_bargain.routes(node.exchange, book, accounts),
                 ]

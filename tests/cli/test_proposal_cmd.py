@@ -122,6 +122,8 @@ def test_the_figures_are_in_the_json_of_the_quote(here: Town) -> None:
         "reply_s": 345_600,
         "verdict_s": 432_000,
         "backup_blocks": 144 * 34,
+        "reference": 0,
+        "margin_bp": None,
     }
     assert found["price"] == 60_000_000_000
     assert here.taker(trade, "list").stdout == ""

@@ -92,9 +92,9 @@ async def test_it_says_what_is_proven_of_its_maker(shop: Shop) -> None:
         ({"escrow_kinds": ("wsh-3of3",)}, "escrow_kinds"),
         ({"terms": "x" * 501}, "terms"),
         ({"terms": "\u202e"}, "terms"),
-        ({"ends_at": NOW}, "ends_at"),
-        ({"ends_at": NOW + MIN_END_S - 1}, "ends_at"),
-        ({"ends_at": NOW + MAX_END_DAYS * 86_400 + 1}, "ends_at"),
+        ({"ends_in_s": -1}, "expires"),
+        ({"ends_in_s": MIN_END_S - 1}, "expires"),
+        ({"ends_in_s": MAX_END_DAYS * 86_400 + 1}, "expires"),
     ],
 )
 async def test_bad_terms_are_neither_kept_nor_sent(
@@ -114,7 +114,7 @@ async def test_bad_terms_are_neither_kept_nor_sent(
 
 
 def edit_of(change: dict[str, Any]) -> dict[str, Any]:
-    private = {k: v for k, v in change.items() if k in {"accounts", "ends_at"}}
+    private = {k: v for k, v in change.items() if k in {"accounts", "ends_in_s"}}
     return {"terms": {k: v for k, v in change.items() if k not in private}, **private}
 
 
@@ -378,7 +378,7 @@ def test_answers_are_bounded(change: dict[str, Any]) -> None:
 async def test_all_of_an_own_offer_survives_a_restart(shop: Shop) -> None:
     own = await shop.maker.create(
         **FLOATING | {"accounts": BANK},
-        ends_at=NOW + 86_400,
+        ends_in_s=86_400,
         triggers=Triggers(below=1, above=EUR + 1),
         answers=Answers(accept_bp=1, counter_bp=2, otherwise="refuse"),
     )

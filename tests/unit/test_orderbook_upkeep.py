@@ -178,8 +178,8 @@ async def test_an_offer_ends_on_its_second_and_is_never_shown_beyond(
     shop: Shop, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
     ends_at = NOW + REFRESH_S + 700
-    own = await shop.create(ends_at=ends_at)
-    kept = await shop.create(ends_at=ends_at)
+    own = await shop.create(ends_in_s=ends_at - NOW)
+    kept = await shop.create(ends_in_s=ends_at - NOW)
     await shop.maker.disable(kept.offer_id)
     nursery.start_soon(shop.maker.run)
     shop.clock.time += REFRESH_S

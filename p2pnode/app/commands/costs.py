@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from p2pnode.app.commands.frame import coins, entry
-from p2pnode.app.commands.offer_view import PRICE_DECIMALS, price
+from p2pnode.app.commands.offer_view import PRICE_DECIMALS, margin, written
 from p2pnode.base.errors import UsageFault
 from p2pnode.base.units import MAX_FIAT_MINOR, MAX_PRICE, decimal, fiat_for, parse_decimal
 
@@ -60,7 +60,7 @@ def costs(quote: dict[str, Any]) -> list[str]:
         locked = "nothing: this offer asks no deposit of the buyer"
     found = [
         f"You {'sell' if seller else 'buy'} {coins(quote['amount_sat'])} BTC for {quoted(quote)}",
-        entry("price", f"{price(quote)} {quote['currency']}/BTC"),
+        entry("price", _price(quote)),
         entry("you lock", locked),
         entry("they lock", _theirs(quote, seller, theirs)),
         entry("fee now", _funding(quote)),
@@ -71,6 +71,12 @@ def costs(quote: dict[str, Any]) -> list[str]:
         entry("time", _time(quote)),
     ]
     return found
+
+
+def _price(quote: dict[str, Any]) -> str:
+    """Write the price; of one that follows the market also how, and from which reference."""
+    text = f"{written(quote['price'], quote['exponent'])} {quote['currency']}/BTC"
+    return text if quote.get("margin_bp") is None else f"{text}, {margin(quote)}"
 
 
 def _theirs(quote: dict[str, Any], seller: bool, theirs: int) -> str:

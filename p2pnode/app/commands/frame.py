@@ -42,6 +42,10 @@ class Session:
         """Return a client of this data directory's daemon."""
         return Client(self.data_dir)
 
+    def worker(self, timeout: float) -> Client:
+        """Return a client that waits longer, for what takes the daemon's own work."""
+        return Client(self.data_dir, timeout)
+
     def emit(self, answer: dict[str, Any], *lines: str) -> None:
         """Print one answer: the object with --json, else the lines for people."""
         if self.as_json:

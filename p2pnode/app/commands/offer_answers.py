@@ -17,9 +17,7 @@ def with_answers(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--otherwise",
             type=click.Choice(("ask", "refuse")),
-            default="ask",
-            show_default=True,
-            help="What happens to other proposals.",
+            help="What happens to other proposals [default: ask].",
         ),
         click.option(
             "--counter-within",
@@ -29,16 +27,14 @@ def with_answers(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--accept-within",
             metavar="PERCENT",
-            default="0",
-            show_default=True,
-            help="Agree to proposals that far below your price (above, if you buy).",
+            help="Agree to proposals that far below your price (above, if you buy) [default: 0].",
         ),
     ):
         function = option(function)
     return function
 
 
-def _share(field: str, text: str) -> int:
+def share(field: str, text: str) -> int:
     """Read a percentage of 0 to 50 in basis points. Raises InvalidRecord."""
     found = parse_decimal(field, text, 2)
     if found > MAX_WITHIN_BP:
@@ -46,16 +42,21 @@ def _share(field: str, text: str) -> int:
     return found
 
 
-def policy(accept_within: str, counter_within: str | None, otherwise: str) -> dict[str, Any]:
-    """Return the options as the API takes them. Raises InvalidRecord."""
-    accept_bp = counter_bp = _share("accept-within", accept_within)
+def policy(
+    accept_within: str | None, counter_within: str | None, otherwise: str | None
+) -> dict[str, Any]:
+    """Return what the options say as the API takes it. Raises InvalidRecord."""
+    said: dict[str, Any] = {}
+    if accept_within is not None:
+        said["accept_bp"] = share("accept-within", accept_within)
     if counter_within is not None:
-        counter_bp = _share("counter-within", counter_within)
-        if counter_bp < accept_bp:
+        said["counter_bp"] = share("counter-within", counter_within)
+        accept_bp = said.get("accept_bp", 0)
+        if said["counter_bp"] < accept_bp:
             raise InvalidRecord(
                 "counter-within", f"is under --accept-within {decimal(accept_bp, 2)}"
             )
-    return {"accept_bp": accept_bp, "counter_bp": counter_bp, "otherwise": otherwise}
+    return said if otherwise is None else said | {"otherwise": otherwise}
 
 
 def answered(o: dict[str, Any]) -> str:

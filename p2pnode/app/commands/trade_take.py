@@ -17,7 +17,13 @@ from p2pnode.base.units import parse_decimal
 @common
 @click.argument("offer")
 @click.option("--amount", required=True, metavar="BTC", help="How much bitcoin to trade.")
-@click.option("--account", required=True, metavar="NAME", help="Your payment account for it.")
+@click.option(
+    "--account",
+    default="",
+    metavar="NAME",
+    help="Your payment account for it [default: the only one that fits].",
+)
+@click.option("--method", default="", metavar="METHOD", help="One of the offer's.")
 @click.option("--price", "price_text", help="Propose another price: units per BTC.")
 @click.option("--fiat", "fiat_text", help="Propose another sum, instead of a price.")
 @click.option("--escrow-kind", default="", help="One of the offer's [default: with a backup].")
@@ -34,6 +40,7 @@ def take(
     offer: str,
     amount: str,
     account: str,
+    method: str,
     price_text: str | None,
     fiat_text: str | None,
     escrow_kind: str,
@@ -42,13 +49,15 @@ def take(
 ) -> None:
     r"""Take OFFER (its id or a unique beginning of it).
 
-    What it costs you, all in, is shown first. Your deposit, and as a seller the amount, are
+    What it costs you, all in, is shown first; a price that follows the market is your own
+    node's view of it, and the maker may see it up to 1 % otherwise. Your deposit, and as a seller the amount, are
     locked in a 2-of-3 escrow once both sides have signed the contract; the arbiter is drawn
     at random while you wait. With --price or --fiat the maker is asked first: the offer is
     taken if he agrees in time; what else he answers, `p2pnode proposal` shows.
 
     \b
     p2pnode trade take c05e12 --amount 0.01 --account home
+    p2pnode trade take c05e12 --amount 0.01 --method SEPA
     p2pnode trade take c05e12 --amount 0.01 --account home --price 60900
     p2pnode trade take c05e12 --amount 0.01 --account home --yes --json
     """
@@ -57,17 +66,26 @@ def take(
     if not found["min_sat"] <= amount_sat <= found["max_sat"]:
         span = f"{coins(found['min_sat'])} to {coins(found['max_sat'])} BTC"
         raise InvalidRecord("amount", f"this offer is for {span}")
-    asked = {"offer_id": found["offer_id"], "amount_sat": amount_sat, "escrow_kind": escrow_kind}
+    asked = {
+        "offer_id": found["offer_id"],
+        "amount_sat": amount_sat,
+        "escrow_kind": escrow_kind,
+        "account": account,
+        "method": method.strip().upper(),
+    }
     proposing = price_text is not None or fiat_text is not None
     if proposing:
         asked["fiat_minor"] = fiat_of(found, amount_sat, price_text, fiat_text)
-    session.remark("\n".join(costs(session.client.post("/v1/quotes", **asked))))
+    quote = session.client.post("/v1/quotes", **asked)
+    session.remark("\n".join(costs(quote)))
+    asked["method"] = quote["method"]
     if not proposing:
         session.confirm("Take this offer?", yes)
-        show_trade(session, session.client.post("/v1/trades", **asked, account=account))
+        asked["fiat_minor"] = quote["fiat_minor"]  # taken at what was shown, or not at all
+        show_trade(session, session.client.post("/v1/trades", **asked))
         return
     session.confirm("Propose this, and take the offer if the maker agrees?", yes)
-    made = session.client.post("/v1/proposals", **asked, account=account)
+    made = session.client.post("/v1/proposals", **asked)
     _follow(session, made, wait)
 
 
