@@ -39,6 +39,7 @@ class Daemon:
     async def serve(self) -> None:
         database = Database(self.folder / "node.sqlite")
         book = make_book(self.market, self.clock, self._identity, database, self._seed)
+        self.book = book
         accounts = AccountStore(database, NET, b"k" * 32, Counted(self._seed))
         served = [
             *routes_accounts.routes(accounts, NET, self.clock, self._uses),

@@ -75,7 +75,7 @@ def list_offers(
 ) -> None:
     r"""List a market's offers, best price first.
 
-    A ! marks what you could not or should not take (--why says why). vs MKT is the
+    A ! at the end marks what you could not or should not take (--why says why). vs MKT is the
     price beside the reference price. TRADES are those that the maker has proven to this
     node; with a question mark he only says so. AGE is how long ago his first one was.
 

@@ -9,12 +9,12 @@ DAY_S: Final = 86_400
 LEAST: Final = 6  # columns that stay for the method
 
 Row = dict[str, Any]
+Column = tuple[str, str, list[str]]  # title, alignment, cells
 
 
 def table(rows: list[Row], currency: str, now: int, *, with_side: bool) -> tuple[str, list[str]]:
     """Return the header and a line for each offer."""
-    columns: list[tuple[str, str, list[str]]] = [
-        ("", "<", ["!" if o["obstacles"] and not o["mine"] else "" for o in rows]),
+    columns: list[Column] = [
         ("ID", "<", [o["offer_id"][:6] for o in rows]),
         ("SIDE", "<", [o["side"] for o in rows]),
         (f"PRICE {currency}", ">", [price(o) for o in rows]),
@@ -25,15 +25,19 @@ def table(rows: list[Row], currency: str, now: int, *, with_side: bool) -> tuple
         ("AGE", ">", [_age(o, now) for o in rows]),
         ("MAKER", "<", ["you" if o["mine"] else f"{o['maker'][:4]}…" for o in rows]),
         ("TRADES", ">", [_trades(o) for o in rows]),
+        ("", "<", ["!" if o["obstacles"] and not o["mine"] else "" for o in rows]),
     ]
     if not with_side:
-        del columns[2]
-    widths = [max([len(title), *map(len, cells)]) for title, _, cells in columns]
-    widths[0] = 1
-    over = sum(widths) + len(widths) - 1 - WIDTH
-    at = next(i for i, column in enumerate(columns) if column[0] == "METHOD")
-    if over > 0:
-        widths[at] = max(LEAST, widths[at] - over)
+        del columns[1]
+    widths = _widths(columns)
+    for spared in ("AGE", "DEP", ""):  # what a row that is too long does without
+        over = sum(widths) + len(widths) - 1 - WIDTH
+        at = next(i for i, column in enumerate(columns) if column[0] == "METHOD")
+        widths[at] = max(LEAST, widths[at] - max(0, over))
+        if over <= 0 or widths[at] > LEAST or not spared:
+            break
+        columns = [column for column in columns if column[0] != spared]
+        widths = _widths(columns)
 
     def line(cells: list[str]) -> str:
         shaped = (
@@ -46,6 +50,10 @@ def table(rows: list[Row], currency: str, now: int, *, with_side: bool) -> tuple
     return line([column[0] for column in columns]), lines
 
 
+def _widths(columns: list[Column]) -> list[int]:
+    return [max([len(title), *map(len, cells)]) for title, _, cells in columns]
+
+
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
@@ -56,6 +64,8 @@ def _beside(o: Row) -> str:
     if not (reference and o["price_now"]):
         return "-"
     tenths = (2000 * (o["price_now"] - reference) + reference) // (2 * reference)
+    if tenths >= 10_000:
+        return ">999%"
     sign = "-" if tenths < 0 else "+" if tenths else ""
     return f"{sign}{abs(tenths) // 10}.{abs(tenths) % 10}%"
 
