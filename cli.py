@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "arbiter": "Judge disputes as a volunteer.",
     "draw": "Check how an arbiter was drawn, from the transcript alone.",
     "proof": "Show and check proofs that somebody signed two things.",
+    "market": "Prices, depth, charts and what was traded.",
     "net": "Peers and what the network knows.",
 }
 INTERRUPTED: Final = 130
@@ -62,6 +63,7 @@ class FrontDoor(click.Group):
         """Run one command and leave the process with its exit code."""
         words = sys.argv[1:] if args is None else list(args)
         extra["standalone_mode"] = False
+        extra.setdefault("color", _colours())
         try:
             code = super().main(args=words, prog_name=prog_name or "p2pnode", **extra)
         except click.Abort:
@@ -107,8 +109,15 @@ def _usage(error: click.ClickException, as_json: bool) -> int:
         body = {"code": "usage", "field": field, "message": message}
         click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
     else:
-        click.secho(f"error: {message}", fg="red", err=True)
+        click.secho(f"error: {message}", fg="red", err=True, color=_colours())
     return error.exit_code
+
+
+def _colours() -> bool | None:
+    """Return False where NO_COLOR (no-color.org) is set, else None: click looks at the stream."""
+    import os
+
+    return False if os.environ.get("NO_COLOR") else None
 
 
 @click.group(

@@ -21,7 +21,7 @@ PREFIX: Final = "file:"
 class FilePrices:
     """One file, named `file:PATH` in the settings, relative to the data directory."""
 
-    live = True
+    live, docs = True, ""
     every_s = 5
 
     def __init__(self, name: str, folder: Path) -> None:

@@ -43,7 +43,7 @@ class HttpPrices:
         trust: ssl.SSLContext | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self.name, self.live = adapter.name, adapter.live
+        self.name, self.live, self.docs = adapter.name, adapter.live, adapter.docs
         self._adapter, self._proxy, self._timeout_s = adapter, proxy, timeout_s
         self._base = base or adapter.base
         self._trust = trust

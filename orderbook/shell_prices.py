@@ -41,6 +41,16 @@ class Source(Protocol):
         ...
 
     @property
+    def live(self) -> bool:
+        """Tell whether it has been seen to work against the server itself."""
+        ...
+
+    @property
+    def docs(self) -> str:
+        """Return where its interface is documented, or nothing."""
+        ...
+
+    @property
     def every_s(self) -> int:
         """Return the seconds between two polls while all goes well."""
         ...
@@ -60,11 +70,12 @@ class Prices:
         randomness: Randomness,
         store: PriceStore | None = None,
     ) -> None:
-        self._sources, self._store = tuple(sources), store
+        self.sources, self._store = tuple(sources), store
         self._clock, self._randomness = clock, randomness
         self._followed: OrderedDict[str, int] = OrderedDict()  # currency -> last asked for
         self._quotes: dict[tuple[str, str], Quote] = {}  # by source and currency
         self._failed: dict[tuple[str, str], str] = {}
+        self._down: dict[str, str] = {}  # sources that are waited with after a failure, and why
         self._news = trio.Event()  # somebody asked for a currency that was not followed
         self._changed = trio.Event()
 
@@ -84,13 +95,13 @@ class Prices:
         Raises InvalidRecord for an unknown currency.
         """
         check_currency("currency", currency)
-        if not self._sources:
+        if not self.sources:
             return None
         self._follow(currency)
         return self._judge(currency)
 
     def _judge(self, currency: str) -> Reference:
-        names = [source.name for source in self._sources]
+        names = [source.name for source in self.sources]
         quotes = [q for name in names if (q := self._quotes.get((name, currency)))]
         failed = {n: why for n in names if (why := self._failed.get((n, currency)))}
         return refer(currency, quotes, failed, self._clock.now())
@@ -99,18 +110,22 @@ class Prices:
         """Return the reference as soon as every source has been heard, or after SETTLE_S."""
         self.view(currency)
         with trio.move_on_after(SETTLE_S):
-            while any(self._unheard(source, currency) for source in self._sources):
+            while any(self._unheard(source, currency) for source in self.sources):
                 await self._changed.wait()
         return self.view(currency)
 
     async def run(self) -> None:
         """Poll every source until cancelled, and keep samples of what comes out."""
         async with trio.open_nursery() as nursery:
-            for source in self._sources:
+            for source in self.sources:
                 nursery.start_soon(self._poll_on, source)
             while True:
                 await self._changed.wait()
                 self._keep()
+
+    def followed(self) -> tuple[str, ...]:
+        """Return the currencies asked for lately, in alphabetical order."""
+        return tuple(sorted(self._wanted()))
 
     def history(self, currency: str, since: int) -> tuple[Sample, ...]:
         """Return the samples kept of a market, oldest first."""
@@ -139,7 +154,8 @@ class Prices:
             if wanted := self._wanted():
                 misses = 0 if await self._poll(source, wanted) else misses + 1
             with trio.move_on_after(self._pause_s(source, misses)):
-                await trio.sleep(LEAST_S)
+                if wanted:
+                    await trio.sleep(LEAST_S)
                 if misses:
                     await trio.sleep_forever()
                 while not any(self._unheard(source, c) for c in self._followed):
@@ -150,8 +166,10 @@ class Prices:
         try:
             said = await source.ask(wanted)
         except NodeError as error:
+            self._down[source.name] = str(error)
             self._note(source, dict.fromkeys(wanted, str(error)))
             return False
+        self._down.pop(source.name, None)
         now = self._clock.now()
         for currency, (price, at) in said.prices.items():
             if currency in wanted:
@@ -189,6 +207,8 @@ class Prices:
         if news:
             if len(self._followed) > MAX_FOLLOWED:
                 self._forget(next(iter(self._followed)))
+            for name, why in self._down.items():
+                self._failed[name, currency] = why
             self._news.set()
             self._news = trio.Event()
 
@@ -201,7 +221,7 @@ class Prices:
 
     def _forget(self, currency: str) -> None:
         self._followed.pop(currency)
-        for source in self._sources:
+        for source in self.sources:
             self._quotes.pop((source.name, currency), None)
             self._failed.pop((source.name, currency), None)
 

@@ -106,7 +106,7 @@ class Still:
 class Scripted:
     """A source that says what it is told, and counts how often it is asked for what."""
 
-    every_s = 60
+    every_s, live, docs = 60, True, ""
 
     def __init__(self, name: str, said: Any) -> None:
         self.name, self.said = name, said

@@ -115,6 +115,18 @@ async def test_a_source_that_fails_is_asked_less_and_less_and_comes_back(autojum
         nursery.cancel_scope.cancel()
 
 
+async def test_a_question_does_not_wait_for_a_source_that_is_down(autojump_clock):
+    prices = make(Scripted("bad", DOWN), Scripted("good", EUR))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prices.run)
+        await prices.settle("EUR")
+        before = trio.current_time()
+        found = await prices.settle("JPY")
+        assert trio.current_time() - before <= LEAST_S + 0.1
+        assert (found.price, found.left_out[0].reason) == (EUR, "answers with HTTP status 503")
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_price_outlives_a_fault_until_it_is_stale(autojump_clock):
     source = Scripted("a", EUR)
     prices = make(source)
