@@ -31,9 +31,11 @@ from escrow.backend_electrum import ElectrumChain
 from escrow.backend_keys import TradeKeys
 from escrow.backend_wallet import BdkWallet
 from escrow.shell_desktop import Desktop
+from escrow.shell_standing import Standing
 from escrow.store_evidence import Shelf
 from escrow.store_journal import Journal
 from escrow.store_locks import CoinLocks
+from escrow.store_receipts import ReceiptStore
 from orderbook.backend_prices import open_sources
 from orderbook.shell_book import Book
 from orderbook.shell_gossip import MarketGossip
@@ -54,9 +56,11 @@ from p2pnode.app import (
     routes_draws,
     routes_export,
     routes_hearing,
+    routes_market,
     routes_net,
     routes_offers,
     routes_proofs,
+    routes_receipts,
     routes_talk,
     routes_trades,
     routes_wallet,
@@ -178,7 +182,14 @@ class Node:
         locks = CoinLocks(database)
         wallet = BdkWallet(words, network, database, chain, locks)
         offers = fit.DhtRecords(dht, network, fit.OFFER)
-        maker = Maker(me, network, clock, randomness, database, offers)
+        sources = open_sources(settings.price_sources, settings.data_dir, settings.proxy)
+        prices = Prices(sources, clock, randomness, PriceStore(database))
+        standing = Standing(ReceiptStore(database), chain, me.node_id)
+        maker = Maker(
+            *(me, network, clock, randomness, database, offers),
+            references=prices,
+            histories=standing,
+        )
         store = BookStore(books, network)
         subnets = Subnets(settings.exempt())
         gossip = Gossiper(self._streams, randomness, subnets=subnets, tally=self._streams.tally)
@@ -198,8 +209,6 @@ class Node:
         sync.on_news(spread.heard)
         book = Book(maker, clock, offers, store, sync)
         book.on_own.append(sync.own)
-        sources = open_sources(settings.price_sources, settings.data_dir, settings.proxy)
-        prices = Prices(sources, clock, randomness, PriceStore(database))
         account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
         evidence_key = wire.digest(wire.tag(network.name, "evidence-key"), [keystore.seed.reveal()])
         accounts = AccountStore(database, network, account_key, randomness)
@@ -222,6 +231,7 @@ class Node:
         exchange = Exchange(
             *(world, self._streams, registry, dht.locate, database, board),
             fit.TradeMailbox(box),
+            standing,
         )
         takers = Takers(
             *(book, accounts, clock),
@@ -237,6 +247,7 @@ class Node:
             ),
             *routes_offers.routes(maker, accounts),
             *routes_book.routes(book, accounts, takers),
+            *routes_market.routes(book, prices, routes_receipts.sales(standing), clock),
             *routes_wallet.routes(wallet, chain, locks),
             *routes_trades.routes(exchange, book, accounts),
             *routes_bargain.routes(exchange, book, accounts),
@@ -246,6 +257,7 @@ class Node:
             *routes_cases.routes(exchange),
             *routes_draws.routes(exchange),
             *routes_proofs.routes(exchange),
+            *routes_receipts.routes(exchange, book, clock),
             *routes_hearing.routes(exchange),
         ]
         api = Api(routes, self.events, database)
