@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from escrow.messagefile import read_hex
 from escrow.messages import ZERO
 from escrow.receipt import MAX_BYTES, Receipt
-from escrow.receiptfile import receipt_from_json, receipt_to_json
+from escrow.receiptfile import receipt_to_json
 from escrow.shell_history import Told
 from escrow.shell_standing import Standing
 from escrow.standing import Statistics, Weighed
@@ -18,6 +19,7 @@ from p2pnode.app.routes import Call, Route
 from p2pnode.app.routes_trades import pick_trade
 from p2pnode.base.errors import InvalidRecord, NodeError, NotFound
 from p2pnode.base.history import History
+from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock
 
 _OFFERS: Final = 8  # of one maker in one market that are looked at
@@ -38,8 +40,18 @@ def routes(exchange: Exchange, book: Book, clock: Clock) -> list[Route]:
 class _Receipts:
     def __init__(self, exchange: Exchange, book: Book, clock: Clock) -> None:
         self._exchange, self._book, self._clock = exchange, book, clock
-        self._standing = exchange.standing
-        self._network, self._me = exchange.world.network, exchange.world.me
+
+    @property
+    def _standing(self) -> Standing:
+        return self._exchange.standing
+
+    @property
+    def _me(self) -> bytes:
+        return self._exchange.world.me
+
+    @property
+    def _network(self) -> Network:
+        return self._exchange.world.network
 
     # -- one's own
 
@@ -61,8 +73,8 @@ class _Receipts:
         text = call.text("receipt")
         if len(text) > 2 * MAX_BYTES:
             raise InvalidRecord("receipt", f"is over {MAX_BYTES} bytes")
-        value = {"version": 1, "network": self._network.name, "what": "receipt", "receipt": text}
-        proven = receipt_from_json(value).proven(self._exchange.world.chain)
+        receipt = Receipt.decoded(read_hex("receipt", text), self._network)
+        proven = receipt.proven(self._exchange.world.chain)
         return {
             "funded_at": proven.funded_at,
             "funding_height": proven.funding_height,

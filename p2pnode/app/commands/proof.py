@@ -1,4 +1,4 @@
-"""`p2pnode proof`: that somebody signed two things of which he may sign one."""
+"""`p2pnode proof`: that somebody signed two things of which he may sign one; or a receipt."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from p2pnode.app.commands.frame import Session, common, entry, hex_prefix
 from p2pnode.app.commands.json_file import read_json
 from p2pnode.app.commands.trade_export import write_new
 from p2pnode.app.commands.trade_view import btc
+from p2pnode.base.units import moment
 
 _HEAD: Final = f"{'NO':<3} {'WHAT':<27} SIGNED BY"
 
@@ -69,10 +70,12 @@ def _row(number: int, value: dict[str, Any]) -> str:
 @common
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def verify(session: Session, file: Path) -> None:
-    r"""Check a proof from its file alone.
+    r"""Check a proof, or a receipt, from its file.
 
     Both signatures and all that the two must share are checked again; neither a node nor
     a chain is needed. Exit code 0 if every line holds; 65 naming the line that does not.
+    A receipt proves a trade: its signatures and transactions are checked the same way, and
+    your node tells whether both transactions are six deep in its own chain.
 
     It proves that one key signed both, not why: a node that was restored from an older
     copy of its data does it too. Who was drawn as arbiter, `draw verify` tells.
@@ -81,14 +84,52 @@ def verify(session: Session, file: Path) -> None:
     p2pnode proof verify proof.json
     """
     from escrow.equivocation import MAX_FILE, Equivocation
+    from escrow.receiptfile import is_receipt
 
-    told = _told(Equivocation.from_json(read_json(file, MAX_FILE)))
+    value = read_json(file, MAX_FILE)
+    if is_receipt(value):
+        _receipt(session, value)
+        return
+    told = _told(Equivocation.from_json(value))
     session.emit(
         {"verified": True} | told,
         f"verified   {told['what']}, on {told['network']}",
         f"signed by  {told['by']}",
         f"in trade   {told['trade_id']}",
         *(entry("both", _line(message)) for message in told["messages"]),
+    )
+
+
+def _receipt(session: Session, value: object) -> None:
+    """Check a receipt: by itself, then in the chain of the user's own node."""
+    from escrow.receiptfile import receipt_from_json
+
+    receipt = receipt_from_json(value)
+    contract = receipt.contract
+    seen = session.client.post("/v1/receipts/check", receipt=receipt.wire().hex())
+    told = {
+        "verified": True,
+        "network": receipt.network.name,
+        "what": "receipt",
+        "trade_id": contract.trade_id.hex(),
+        "seller": contract.seller.hex(),
+        "buyer": contract.buyer.hex(),
+        "amount_sat": contract.amount_sat,
+        "currency": contract.currency,
+        "fiat_minor": contract.fiat_minor,
+        "method": contract.method,
+        "ended_by": ("RECEIVED", "VERDICT", "VERDICT")[receipt.ended.by],
+    } | seen
+    depth = seen["tip_height"] - seen["payout_height"] + 1
+    session.emit(
+        told,
+        f"verified   a trade of {btc(contract.amount_sat)} BTC, on {receipt.network.name}",
+        f"seller     {contract.seller.hex()}",
+        f"buyer      {contract.buyer.hex()}",
+        f"in trade   {contract.trade_id.hex()}",
+        entry("ended by", f"{told['ended_by']}, paid out at block {seen['payout_height']}"),
+        entry("depth", f"{depth} blocks in your chain"),
+        entry("funded", moment(seen["funded_at"])),
     )
 
 

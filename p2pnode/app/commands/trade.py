@@ -11,6 +11,7 @@ import click
 from p2pnode.app.commands.frame import Session, common, hanging
 from p2pnode.app.commands.trade_accord import agree, ask, decline
 from p2pnode.app.commands.trade_export import export
+from p2pnode.app.commands.trade_history import history, receipts
 from p2pnode.app.commands.trade_take import take
 from p2pnode.app.commands.trade_talk import chat, note
 from p2pnode.app.commands.trade_view import btc, fiat, path, show_trade, unread
@@ -24,7 +25,7 @@ def trade() -> None:
     """Take an offer and see the trade through."""
 
 
-for _command in (take, ask, agree, decline, chat, note, watch, export):
+for _command in (*(take, ask, agree, decline, chat, note, watch, export, receipts, history),):
     trade.add_command(_command)
 
 
