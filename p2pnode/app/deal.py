@@ -1,11 +1,14 @@
 """A taker's side of somebody's offer: his account, his limits, and the price as he sees it."""
 
 from escrow.terms import Terms
+from orderbook import limits
 from orderbook.accounts import Account
+from orderbook.methods import METHODS
 from orderbook.offer import Offer, Side
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
 from p2pnode.app import fit
+from p2pnode.app.exchange import Exchange
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.units import MAX_FIAT_MINOR, fiat_for, price_text
 
@@ -13,8 +16,8 @@ from p2pnode.base.units import MAX_FIAT_MINOR, fiat_for, price_text
 class Deals:
     """What our user may do with an offer, before anything is sent."""
 
-    def __init__(self, book: Book, accounts: AccountStore) -> None:
-        self._book, self._accounts = book, accounts
+    def __init__(self, book: Book, accounts: AccountStore, exchange: Exchange) -> None:
+        self._book, self._accounts, self._exchange = book, accounts, exchange
 
     def reference(self, currency: str) -> int:
         """Return our reference price of a market, 0 without one."""
@@ -49,11 +52,20 @@ class Deals:
             raise LocalFault(f"account: {names} are of {what}: name one", field="account")
         return found[0]
 
-    def terms(self, offer: Offer, method: str) -> Terms:
+    async def introduce(self, offer: Offer, method: str) -> None:
+        """Exchange receipts with a maker who judges us by them before a TAKE does it."""
+        bought = offer.side is Side.SELL and METHODS[method].chargeback
+        if offer.peer_trades or offer.peer_days or bought:
+            await self._exchange.opening.introduce(offer.maker, offer.hash)
+
+    async def terms(self, offer: Offer, method: str) -> Terms:
         """Return an offer's terms to us, a floating price by our own reference.
 
-        Raises LocalFault where we know no reference: nobody takes an offer blind.
+        Raises LocalFault where we know no reference: nobody takes an offer blind; InvalidRecord
+        where a history allows less than the offer's least.
         """
+        if method not in offer.methods:
+            raise InvalidRecord("method", f"is none of {', '.join(offer.methods)}")
         reference = self.reference(offer.currency)
         if offer.floating and not reference:
             raise LocalFault(
@@ -62,10 +74,16 @@ class Deals:
                 field="price",
             )
         terms = fit.terms_of(offer, method, offer.price_at(reference))
-        maker, sells = self._book.maker, offer.side is Side.SELL
-        buyer = maker.histories.history(maker.node_id if sells else offer.maker)
-        whose = "your" if sells else "the maker's"
-        return fit.narrowed(terms, buyer, maker.clock.now(), maker.caps, whose)
+        maker, now = self._book.maker, self._book.maker.clock.now()
+        if offer.side is Side.SELL:
+            buyer = maker.histories.history(maker.node_id)
+            return fit.narrowed(terms, buyer, now, maker.caps, "your")
+        buyer = maker.histories.history(offer.maker)
+        known = limits.most_sat(method, buyer, now, maker.caps) >= offer.max_sat
+        if not known and offer.maker != maker.node_id:  # he may have more to show
+            await self._exchange.opening.introduce(offer.maker, offer.hash)
+            buyer = maker.histories.history(offer.maker)
+        return fit.narrowed(terms, buyer, now, maker.caps, "the maker's")
 
     @staticmethod
     def confirmed(terms: Terms, amount_sat: int, shown: int) -> int:

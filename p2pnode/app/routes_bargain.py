@@ -49,7 +49,7 @@ def routes(exchange: Exchange, book: Book, accounts: AccountStore) -> list[Route
 class _Bargaining:
     def __init__(self, exchange: Exchange, book: Book, accounts: AccountStore) -> None:
         self._exchange, self._book, self._accounts = exchange, book, accounts
-        self._deals = Deals(book, accounts)
+        self._deals = Deals(book, accounts, exchange)
 
     async def quote(self, call: Call) -> dict[str, Any]:
         quotes = Quotes(self._exchange.trades, self._exchange.opening)
@@ -66,7 +66,7 @@ class _Bargaining:
             return quote_json(found, row.terms)
         offer = await self._book.fetch(call.text("offer_id"))
         mine = self._book.is_mine(offer)
-        terms = self._deals.terms(offer, self._method(call, offer, mine=mine))
+        terms = await self._deals.terms(offer, self._method(call, offer, mine=mine))
         found = await quotes.of(
             terms,
             call.integer("amount_sat"),
@@ -90,7 +90,8 @@ class _Bargaining:
     async def propose(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
-        terms = self._deals.terms(offer, account.method)
+        terms = await self._deals.terms(offer, account.method)
+        await self._deals.introduce(offer, account.method)
         made = self._exchange.bargains.propose(
             terms,
             offer.offer_id,

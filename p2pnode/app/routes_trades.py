@@ -83,14 +83,14 @@ def pick(rows: Iterable[Row], prefix: str, what: str = "trade") -> Row:
 
 class _Trading:
     def __init__(self, exchange: Exchange, book: Book, accounts: AccountStore) -> None:
-        self._exchange, self._book, self._deals = exchange, book, Deals(book, accounts)
+        self._exchange, self._book, self._deals = exchange, book, Deals(book, accounts, exchange)
         self._world = exchange.world
 
     async def take(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
         amount_sat = call.integer("amount_sat")
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
-        terms = self._deals.terms(offer, account.method)
+        terms = await self._deals.terms(offer, account.method)
         salt = self._world.randomness.bytes(32)
         disclosed = fit.disclosure(account, self._world.network, salt)
         trade_id = await self._exchange.opening.take(

@@ -50,10 +50,10 @@ def take(
     r"""Take OFFER (its id or a unique beginning of it).
 
     What it costs you, all in, is shown first; a price that follows the market is your own
-    node's view of it, and the maker may see it up to 1 % otherwise. Your deposit, and as a seller the amount, are
-    locked in a 2-of-3 escrow once both sides have signed the contract; the arbiter is drawn
-    at random while you wait. With --price or --fiat the maker is asked first: the offer is
-    taken if he agrees in time; what else he answers, `p2pnode proposal` shows.
+    node's view of it, and the maker's may be up to 1 % off. Your deposit, and as a seller the
+    amount, are locked in a 2-of-3 escrow once both sides have signed the contract; the arbiter
+    is drawn at random while you wait. With --price or --fiat the maker is asked first: the
+    offer is taken if he agrees in time; what else he answers, `p2pnode proposal` shows.
 
     \b
     p2pnode trade take c05e12 --amount 0.01 --account home
