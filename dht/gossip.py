@@ -134,6 +134,7 @@ class Router:
     def leave(self, topic: str) -> None:
         """Take part no longer."""
         mesh = self._meshes.pop(topic, None)
+        self._lazy.leave(topic)
         if mesh is not None:
             self._send(tuple(mesh.members), Rpc(prune=((topic, LEAVE_BACKOFF_S),)))
             self._send(self._peers.ids(), Rpc(subscriptions=((topic, False),)))
@@ -252,8 +253,13 @@ class Router:
         around = self._peers.around(topic, now)
         newcomer = next((c for c in around if c.id == who.id), None)
         if newcomer is not None and mesh.takes(newcomer, around, now):
-            mesh.add(who.id, now)
-            return True
+            weakest = mesh.weakest(newcomer, around, now) if mesh.full(newcomer) else None
+            if weakest is not None:
+                mesh.prune(weakest, now, BACKOFF_S)
+                self._send(weakest, Rpc(prune=((topic, BACKOFF_S),)))
+            if weakest is not None or not mesh.full(newcomer):
+                mesh.add(who.id, now)
+                return True
         if mesh.early(who.id, now):
             self._tally.add("gossip_early_grafts")
             self._peers.marks.of(who.id, now).erred(now)

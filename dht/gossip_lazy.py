@@ -1,18 +1,20 @@
 """IHAVE and IWANT: what the mesh has missed (gossipsub v1.1, "Spam Protection Measures").
 
+A message is offered for three heartbeats, each time to another third of the peers outside the
+mesh, so that all of them are told (the spec draws a quarter each time, and misses some).
 A peer's offers are looked at within bounds; what is asked of it is a promise, and one id of
 each question is remembered to see whether it is kept. What is asked of us is sent three
 times to one peer, and so many ids a heartbeat.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from dht.gossip_cache import History, Seen
+from dht.gossip_cache import GOSSIP_WINDOWS, History, Seen
 from dht.gossip_peers import Gossip
 
-D_LAZY: Final = 6  # peers that IHAVE goes to
-LAZY_SHARE: Final = 4  # or a quarter of the peers outside the mesh
+D_LAZY: Final = 6  # peers that IHAVE goes to at least
 MAX_IHAVES: Final = 10  # of one peer between two heartbeats
 MAX_IDS: Final = 1000  # in them that are looked at
 ASK: Final = 64  # ids of one IWANT
@@ -30,6 +32,7 @@ class Lazy:
     def __init__(self, seen: Seen, history: History, shuffle: Shuffle) -> None:
         self._seen, self._history, self._shuffle = seen, history, shuffle
         self._promises: dict[bytes, dict[bytes, float]] = {}  # message id -> peer -> until when
+        self._told: dict[str, deque[list[bytes]]] = {}  # whom at the last two heartbeats
 
     def __len__(self) -> int:
         return len(self._promises)
@@ -76,5 +79,13 @@ class Lazy:
     def offer(self, topic: str, others: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
         """Return which ids to offer, and to whom of those outside the mesh."""
         ids = self._history.ids(topic)
-        to = self._shuffle(others)[: max(D_LAZY, len(others) // LAZY_SHARE)]
+        told = self._told.setdefault(topic, deque(maxlen=GOSSIP_WINDOWS - 1))
+        lately = {peer for some in told for peer in some}
+        order = sorted(self._shuffle(others), key=lately.__contains__)
+        to = order[: max(D_LAZY, -(-len(others) // GOSSIP_WINDOWS))]
+        told.append(to)
         return (ids if len(ids) <= OFFER else self._shuffle(ids)[:OFFER]), to
+
+    def leave(self, topic: str) -> None:
+        """Forget whom a topic's messages were offered."""
+        self._told.pop(topic, None)

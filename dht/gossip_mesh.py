@@ -4,7 +4,8 @@
     more than D_HIGH      prune until there are D: the best few stay, dialled ones among them
     below score 0         prune
     under D_OUT dialled   graft dialled ones
-    every half minute     who brought nothing while others did gives his place to another
+    every half minute     who brought nothing while others did gives his place to a better one
+    full, a better GRAFT  the same
 
 Pruned and pruning peers leave each other alone for the backoff. A subnet holds few places.
 """
@@ -29,6 +30,8 @@ MAX_BACKOFFS: Final = 1024
 ROTATE_S: Final = 30.0
 ROTATE: Final = 2  # places at a time
 HEARD: Final = 10  # messages in that time, below which silence says nothing
+SETTLED_S: Final = 10.0  # for which a member need not be good
+BETTER: Final = 1.0  # by so much at least is he better who takes a member's place
 
 Shuffle = Callable[[Sequence["Candidate"]], list["Candidate"]]
 
@@ -86,14 +89,19 @@ class Mesh:
         self._came.update(peer for peer in peers if peer in self.members)
 
     def takes(self, who: Candidate, around: Sequence[Candidate], now: float) -> bool:
-        """Tell whether a peer that grafts us gets a place."""
-        full = len(self.members) >= D_HIGH and not who.named
-        return (
-            who.score >= 0
-            and not full
-            and not self.waits(who.id, now)
-            and self._room(who, self._groups(around))
-        )
+        """Tell whether a peer that grafts us may have a place."""
+        fit = who.score >= 0 and not self.waits(who.id, now)
+        return fit and self._room(who, self._groups(around))
+
+    def full(self, who: Candidate) -> bool:
+        """Tell whether there is no place left for a peer that grafts us."""
+        return len(self.members) >= D_HIGH and not who.named
+
+    def weakest(self, who: Candidate, around: Sequence[Candidate], now: float) -> bytes | None:
+        """Return whose place a peer may have who was first with messages, if anybody's."""
+        old = [c for c in around if self.members.get(c.id, now) <= now - SETTLED_S]
+        least = min(old, key=lambda c: c.score, default=None)
+        return least.id if least is not None and least.score + BETTER <= who.score else None
 
     def fill(
         self, order: Sequence[Candidate], around: Sequence[Candidate], now: float
@@ -172,10 +180,11 @@ class Mesh:
         self._came, self._heard, self._rotated_at = Counter(), 0, now
         if heard < HEARD:
             return [], []
-        old = [c for c in around if self.members.get(c.id, now) <= now - ROTATE_S]
-        silent = [c.id for c in shuffle(old) if not came[c.id]][:ROTATE]
+        old = [c for c in around if self.members.get(c.id, now) <= now - SETTLED_S]
+        silent = [c.id for c in shuffle(old) if not came[c.id]]
         others = sorted(shuffle(around), key=lambda c: -c.score)
-        better = self._take(others, around, len(silent), now)
-        silent = silent[: len(better)]
-        self._drop(silent, now)
-        return silent, better
+        better = self._take(others, around, min(ROTATE, len(silent)), now)
+        spare = max(0, len(self.members) - len(better) - D)  # places that others may want
+        leaving = silent[: max(len(better), min(spare, ROTATE))]
+        self._drop(leaving, now)
+        return leaving, better
