@@ -9,7 +9,7 @@ quotes count is decided by `orderbook.prices`.
 """
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -71,6 +71,7 @@ class Prices:
         store: PriceStore | None = None,
     ) -> None:
         self.sources, self._store = tuple(sources), store
+        self.counts: Counter[str] = Counter()  # events since the start, for metrics
         self._clock, self._randomness = clock, randomness
         self._followed: OrderedDict[str, int] = OrderedDict()  # currency -> last asked for
         self._quotes: dict[tuple[str, str], Quote] = {}  # by source and currency
@@ -143,7 +144,9 @@ class Prices:
                 try:
                     if found.price:
                         self._store.keep(currency, now, found.price, found.spread_bp)
+                        self.counts["samples"] += 1
                 except StorageFault as error:
+                    self.counts["gaps"] += 1
                     log.warning("the price history has a gap: %s", error)
 
     # -- one source
@@ -166,9 +169,11 @@ class Prices:
         try:
             said = await source.ask(wanted)
         except NodeError as error:
+            self.counts["failed"] += 1
             self._down[source.name] = str(error)
             self._note(source, dict.fromkeys(wanted, str(error)))
             return False
+        self.counts["answered"] += 1
         self._down.pop(source.name, None)
         now = self._clock.now()
         for currency, (price, at) in said.prices.items():
@@ -180,6 +185,7 @@ class Prices:
         missing = set(wanted) - set(said.prices)
         for currency in missing:  # it takes its word back
             self._quotes.pop((source.name, currency), None)
+        self.counts["wrong"] += len(said.faults)
         faults = {c: said.faults.get(c, f"has no price in {c}") for c in missing}
         self._note(source, faults)
         return True

@@ -60,6 +60,7 @@ class Reading:
     mailbox: Mapping[str, int] = field(default_factory=dict)  # what lies there now
     delivery: Mapping[str, int] = field(default_factory=dict)  # trade messages, since the start
     book: Mapping[str, int] = field(default_factory=dict)  # the order book, since the start
+    prices: Mapping[str, int] = field(default_factory=dict)  # price sources, since the start
 
 
 class NodeCollector(Collector):
@@ -97,7 +98,7 @@ class NodeCollector(Collector):
         yield CounterMetricFamily("p2pnode_book_omitted", said, value=now.book.get("omitted", 0))
         rooms = (
             *(("dht", now.dht), ("transport", now.transport)),
-            *(("delivery", now.delivery), ("book", now.book)),
+            *(("delivery", now.delivery), ("book", now.book), ("prices", now.prices)),
         )
         for room, counts in rooms:
             events = CounterMetricFamily(

@@ -355,6 +355,7 @@ class Node:
                 connected=len(self._streams.connected()),
                 mailbox=lies,
                 delivery=delivered,
+                prices=self._rooms.prices.counts,
                 book=self._rooms.sync.counts,
             )
 

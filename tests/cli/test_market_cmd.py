@@ -105,7 +105,7 @@ def test_a_missing_file_is_answered_with_what_to_write(tmp_path: Path) -> None:
     with daemon(tmp_path, (source,)) as one:
         result = one(market, "price", "EUR")
         assert result.stdout.startswith("EUR   no reference price: no source has said a price\n")
-        assert result.stderr == 'write {"EUR": "61240.00"} into prices.json\n'
+        assert result.stderr == f'write {{"EUR": "61240.00"}} into {tmp_path}/prices.json\n'
 
 
 def test_two_that_disagree_give_no_reference_and_it_says_so(tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ async def test_a_source_that_fails_is_asked_less_and_less_and_comes_back(autojum
         assert gaps[-1] <= MOST_S * 1.1
         assert len(source.asked) < 10 < len(good.asked)
         source.said = EUR
+        assert prices.counts["failed"] == len(source.asked)
+        assert prices.counts["answered"] == len(good.asked)
         await trio.sleep(MOST_S * 1.2)
         assert len(prices.view("EUR").used) == 2
         nursery.cancel_scope.cancel()
@@ -244,7 +246,7 @@ async def test_a_full_disk_costs_a_gap_and_not_the_prices(autojump_clock):
         nursery.start_soon(prices.run)
         await prices.settle("EUR")
         await trio.sleep(500)
-        assert store.tried
+        assert prices.counts["gaps"] == store.tried > 0
         assert prices.reference("EUR") == EUR
         nursery.cancel_scope.cancel()
 

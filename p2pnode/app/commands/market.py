@@ -51,7 +51,7 @@ def price_(session: Session, currency: str | None) -> None:
         return
     found = session.client.get(f"/v1/market/prices/{_code(currency)}")
     session.emit(found, *price_lines(found))
-    for text in remedies(found):
+    for text in remedies(found, session.data_dir):
         session.remark(text)
 
 

@@ -100,6 +100,8 @@ def draw_history(currency: str, samples: list[dict[str, Any]], since: int, now: 
     """Draw the samples of a span that ends `now`."""
     places = samples[0]["exponent"]
     low, high = (pick(s["price"] for s in samples) for pick in (min, max))
+    if low == high:
+        low, high = low - max(1, low // 1000), high + high // 1000
     room = max(len(short(price, places)) for price in (low, high))
     columns = market_draw.width() - room - 2
     span = now - since

@@ -1,6 +1,7 @@
 """How `market price` and `market stats` are written for people."""
 
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from p2pnode.app.commands.frame import WIDTH, hanging, plain
@@ -55,7 +56,7 @@ def headline(found: dict[str, Any], field: str = "price") -> str:
     return f"{found['currency']}   {name}{_money(found, field)} per BTC"
 
 
-def remedies(found: dict[str, Any]) -> list[str]:
+def remedies(found: dict[str, Any], data_dir: Path) -> list[str]:
     """Return what can be done about a reference that is missing."""
     if not found["sources"]:
         return [
@@ -64,7 +65,8 @@ def remedies(found: dict[str, Any]) -> list[str]:
         ]
     missing = [s for s in found["sources"] if "No such file" in s["reason"]]
     example = f'{{"{found["currency"]}": "61240.00"}}'
-    return [f"write {example} into {s['source'].removeprefix('file:')}" for s in missing]
+    paths = [data_dir / source["source"].removeprefix("file:") for source in missing]
+    return [f"write {example} into {path}" for path in paths]
 
 
 def stats_row(found: dict[str, Any]) -> str:
