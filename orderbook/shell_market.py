@@ -21,11 +21,12 @@ from orderbook.omission import Omissions
 from orderbook.shares import Shares
 from orderbook.shell_intake import Intake, Taken
 from orderbook.shell_repair import repair
-from orderbook.shell_source import Session, Source, session
+from orderbook.shell_source import Session, Source, TakeRaws, session
 from orderbook.store_book import BookStore
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, StorageFault, Unreachable
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness, Streams
+from p2pnode.base.ranges import Item
 
 log: Final = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Market:
         while True:
             began = trio.current_time()
             try:
-                await self._rooms.crowd.hear(self.currency, self._news, self._heard.set)
+                await self._rooms.crowd.hear(self.currency, self._take, self._heard.set)
                 self._rooms.tally.add("news_interrupted")
             except NodeError as error:
                 log.info("%s: the market's holders tell nothing: %s", self.currency, error)
@@ -116,9 +117,8 @@ class Market:
             await trio.sleep(min(pause, HEAR_MOST))
             self._again.set()
 
-    async def _news(self, raws: Sequence[bytes]) -> None:
-        """Take what the DHT's holders tell; the DHT itself has verified it and judges them."""
-        await self._rooms.intake.take(raws, self.currency)
+    async def _take(self, raws: Sequence[bytes]) -> Taken:
+        return await self._rooms.intake.take(raws, self.currency)
 
     # ------------------------------------------------------------------ servers
 
@@ -190,17 +190,19 @@ class Market:
 
     async def _round(self, found: list[Source]) -> None:
         """Level with servers: at first with several, later with one or two drawn by lot."""
-        first = not self._levelled.is_set() or self.united < ENOUGH
+        first, ours = not self._levelled.is_set() or self.united < ENOUGH, self._items()
         chosen = found[: FIRST_SOURCES if first else COMPARE_WITH]
         with trio.move_on_after(COMPARE_S):
-            if not first or self._rooms.store.items(self.currency, self._rooms.clock.now()):
-                while chosen and not await self._asked(chosen.pop(0), self._compare):
+            if not first or ours:
+                compare = partial(self._compare, ours)
+                while chosen and not await self._asked(chosen.pop(0), compare, self._take):
                     pass
-            else:
+            elif chosen:
                 await self._share_out(chosen)
+            compare = partial(self._compare, self._items() if chosen else [])
             async with trio.open_nursery() as nursery:
                 for source in chosen:
-                    nursery.start_soon(self._asked, source, self._compare)
+                    nursery.start_soon(self._asked, source, compare, self._take)
         now = trio.current_time()
         if withheld := self.omissions.news(now):
             self._rooms.tally.add("omitted", withheld)
@@ -250,7 +252,7 @@ class Market:
                 raise faults[0]
 
         async def source(one: Source) -> None:
-            if await self._asked(one, both):
+            if await self._asked(one, both, self._collect):
                 nursery.cancel_scope.cancel()  # whoever still sends, sends what is here
             else:
                 shares.left(one.node_id)
@@ -259,19 +261,24 @@ class Market:
             async with trio.open_nursery() as nursery:
                 for one in sources:
                     nursery.start_soon(source, one)
+        try:
+            self._rooms.intake.flush()
+        except StorageFault as error:
+            log.warning("%s: the book cannot be kept: %s", self.currency, error)
 
-    async def _compare(self, opened: Session) -> None:
+    async def _compare(self, ours: list[Item], opened: Session) -> None:
         rooms = self._rooms
-        ours = rooms.store.items(self.currency, rooms.clock.now())
         self.omissions.have((hashed for _, hashed in ours), trio.current_time())
         rooms.tally.add("comparisons")
         compared = await repair(opened, ours)
         rooms.tally.add("repaired", compared.news)
         self.omissions.compared(opened.peer, compared.lacks, trio.current_time())
 
-    async def _asked(self, source: Source, job: Callable[[Session], Awaitable[None]]) -> bool:
+    async def _asked(
+        self, source: Source, job: Callable[[Session], Awaitable[None]], take: TakeRaws
+    ) -> bool:
         """Do a job with a source; tell whether it went well."""
-        rooms, take = self._rooms, partial(self._take, source.node_id)
+        rooms = self._rooms
         if rooms.kept_out.get(source.node_id, 0.0) > trio.current_time():
             return False
         try:
@@ -296,5 +303,8 @@ class Market:
         self.sources.pop(source.node_id, None)
         return False
 
-    async def _take(self, source: bytes, raws: Sequence[bytes]) -> Taken:
-        return await self._rooms.intake.take(raws, self.currency)
+    async def _collect(self, raws: Sequence[bytes]) -> Taken:
+        return await self._rooms.intake.collect(raws, self.currency)
+
+    def _items(self) -> list[Item]:
+        return self._rooms.store.items(self.currency, self._rooms.clock.now())
