@@ -72,11 +72,13 @@ def list_accounts(session: Session) -> None:
     \b
     p2pnode account list
     """
+    accounts = session.client.get("/v1/accounts")
+    width = max([14, *(len(a["method"]) for a in accounts)])
     session.emit_rows(
-        session.client.get("/v1/accounts"),
-        f"{'NAME':<20}  {'METHOD':<14}  DETAILS",
+        accounts,
+        f"{'NAME':<20}  {'METHOD':<{width}}  DETAILS",
         lambda a: hanging(
-            f"{a['name']:<20}  {a['method']:<14}  ",
+            f"{a['name']:<20}  {a['method']:<{width}}  ",
             "; ".join(value for value in a["details"].values() if value),
         ),
         "no accounts yet: p2pnode account add",
