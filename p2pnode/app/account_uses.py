@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from escrow.shell_trades import ENDED, own_of
-from escrow.store_journal import TRADER
+from escrow.shell_trades import ENDED
+from escrow.store_journal import TRADER, own_of
 from orderbook.accounts import disclosed_id
 from orderbook.own import OfferState
 from orderbook.shell_maker import Maker
