@@ -81,7 +81,9 @@ def history(session: Session, node_id: str, kept: bool) -> None:
     if answer["why"]:
         lines.append(entry("not asked", answer["why"]))
     if answer["asked"]:
-        lines.append(entry("shown", f"{answer['shown']} receipts"))
+        lines.append(
+            entry("shown", f"{answer['shown']} receipt{'' if answer['shown'] == 1 else 's'}")
+        )
     if claimed:
         lines.append(entry("claims", _numbers(claimed)))
     lines.append(entry("proven", _numbers(proven)))
