@@ -298,6 +298,7 @@ def test_every_counter_is_on_the_page_with_its_meaning_and_no_other():
 def test_every_gauge_is_on_the_page_and_no_other():
     others = {"p2pnode_info", "p2pnode_dht_records_of_kind", "p2pnode_connections_inbound"}
     others |= {"p2pnode_nodes_connected", "p2pnode_dht_events_total"}
+    others |= {"p2pnode_prices_events_total"}
     others |= {"p2pnode_transport_events_total", "p2pnode_delivery_events_total"}
     others |= {f"p2pnode_mailbox_{name}" for name in MAILBOX}
     process = {"process_resident_memory_bytes", "process_open_fds", "process_max_fds"}
