@@ -107,5 +107,6 @@ def _ids(ids: Iterable[bytes]) -> tuple[bytes, ...]:
     return tuple(id for id in ids if len(id) == ID_BYTES)
 
 
-def _is_topic(topic: str) -> bool:
-    return len(topic) > 0 and len(topic.encode(errors="replace")) <= MAX_TOPIC
+def _is_topic(topic: object) -> bool:
+    """Tell whether a name is text of fit length; what is not UTF-8 the library gives as bytes."""
+    return type(topic) is str and 0 < len(topic.encode(errors="replace")) <= MAX_TOPIC
