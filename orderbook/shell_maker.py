@@ -153,7 +153,9 @@ class Maker:
             public = own.offer != self.own(offer_id).offer or ends_at is not None
             return await self._bring(make, edited=True) if public else self._keep(own)
         self._versions.check(own)
-        return self._keep(own)
+        with self._store.database.transaction():
+            self._store.forget_versions(offer_id)
+            return self._keep(own)
 
     async def enable(self, offer_id: bytes) -> OwnOffer:
         """Publish a disabled offer again. Raises NotFound, LocalFault, InvalidRecord."""

@@ -90,7 +90,7 @@ class _Trading:
         offer = await self._book.fetch(call.text("offer_id"))
         amount_sat = call.integer("amount_sat")
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
-        terms = await self._deals.terms(offer, account.method)
+        terms = await self._deals.terms(offer, account.method, amount_sat)
         salt = self._world.randomness.bytes(32)
         disclosed = fit.disclosure(account, self._world.network, salt)
         trade_id = await self._exchange.opening.take(

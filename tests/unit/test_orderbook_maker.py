@@ -127,6 +127,11 @@ async def test_an_amount_over_what_a_method_allows_names_method_and_bound(shop: 
         await shop.create(accounts=BANK, max_sat=most + 1)
 
 
+async def test_a_method_that_is_not_used_for_a_currency_is_named(shop: Shop) -> None:
+    with pytest.raises(InvalidRecord, match="methods: SEPA is not used for JPY"):
+        await shop.create(accounts=BANK, currency="JPY", price=10**11)
+
+
 async def test_an_operator_may_lower_a_cap() -> None:
     shop = Shop()
     shop.caps = {"CUSTOM": 300_000}
@@ -215,6 +220,8 @@ async def test_a_disabled_offer_is_edited_at_home(shop: Shop) -> None:
     assert len(shop.market.records) == out
     back = await shop.maker.enable(own.offer_id)
     assert back.offer.price == 5 * 10**10
+    with pytest.raises(NotFound, match="offer_hash: is no current offer"):
+        shop.maker.own_version(own.offer.hash)
     assert shop.shown() == {own.offer_id: back.offer}
 
 
