@@ -3,14 +3,14 @@
     asked for ── followed for FOLLOW_S ── poll ── quotes ── refer() ── reference
                                             └ failed: named, tried again later and later
 
-A currency is followed from the moment somebody asks for its price; nobody is called for
-another. A source that fails ends nothing: its last price ages until it is stale. Which
-quotes count is decided by `orderbook.prices`.
+A currency is followed from the moment somebody asks for its price, and while its market is
+followed; nobody is called for another. A source that fails ends nothing: its last price ages
+until it is stale. Which quotes count is decided by `orderbook.prices`.
 """
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -69,10 +69,12 @@ class Prices:
         clock: Clock,
         randomness: Randomness,
         store: PriceStore | None = None,
+        markets: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self.sources, self._store = tuple(sources), store
         self.counts: Counter[str] = Counter()  # events since the start, for metrics
         self._clock, self._randomness = clock, randomness
+        self._markets = markets  # what is followed besides, without anybody asking
         self._followed: OrderedDict[str, int] = OrderedDict()  # currency -> last asked for
         self._quotes: dict[tuple[str, str], Quote] = {}  # by source and currency
         self._failed: dict[tuple[str, str], str] = {}
@@ -220,9 +222,13 @@ class Prices:
 
     def _wanted(self) -> tuple[str, ...]:
         """Return the currencies followed, without those that nobody asked for lately."""
-        now = self._clock.now()
+        now, also = self._clock.now(), self._markets()
         for currency in [c for c, at in self._followed.items() if at + FOLLOW_S < now]:
-            self._forget(currency)
+            if currency not in also:
+                self._forget(currency)
+        for currency in also:
+            if len(self._followed) < MAX_FOLLOWED:
+                self._followed.setdefault(currency, now - FOLLOW_S)
         return tuple(self._followed)
 
     def _forget(self, currency: str) -> None:

@@ -38,6 +38,7 @@ from escrow.store_locks import CoinLocks
 from escrow.store_receipts import ReceiptStore
 from orderbook.backend_prices import open_sources
 from orderbook.shell_book import Book
+from orderbook.shell_follow import PricedFollower
 from orderbook.shell_gossip import MarketGossip
 from orderbook.shell_maker import Maker
 from orderbook.shell_prices import Prices
@@ -183,14 +184,19 @@ class Node:
         wallet = BdkWallet(words, network, database, chain, locks)
         offers = fit.DhtRecords(dht, network, fit.OFFER)
         sources = open_sources(settings.price_sources, settings.data_dir, settings.proxy)
-        prices = Prices(sources, clock, randomness, PriceStore(database))
+        store = BookStore(books, network)
+
+        def markets() -> list[str]:
+            own = {mine.offer.currency for mine in maker.enabled() if mine.offer.floating}
+            return sorted(own.union(store.followed(clock.now())))
+
+        prices = Prices(sources, clock, randomness, PriceStore(database), markets)
         standing = Standing(ReceiptStore(database), chain, me.node_id)
         maker = Maker(
             *(me, network, clock, randomness, database, offers),
             references=prices,
             histories=standing,
         )
-        store = BookStore(books, network)
         subnets = Subnets(settings.exempt())
         gossip = Gossiper(self._streams, randomness, subnets=subnets, tally=self._streams.tally)
         spread = MarketGossip(gossip, network, store)
@@ -207,7 +213,7 @@ class Node:
         )
         spread.feed(sync.take)
         sync.on_news(spread.heard)
-        book = Book(maker, clock, offers, store, sync)
+        book = Book(maker, clock, offers, store, PricedFollower(sync, prices))
         book.on_own.append(sync.own)
         account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
         evidence_key = wire.digest(wire.tag(network.name, "evidence-key"), [keystore.seed.reveal()])

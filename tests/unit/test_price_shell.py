@@ -6,6 +6,7 @@ from price_kit import NOW, FakeClock, Scripted, Still
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from orderbook.prices import STALE_S, Said
+from orderbook.shell_follow import PricedFollower
 from orderbook.shell_prices import FOLLOW_S, LEAST_S, MAX_FOLLOWED, MOST_S, SETTLE_S, Prices
 from orderbook.store_prices import EVERY_S, KEPT_S, PriceStore
 from p2pnode.base.errors import InvalidRecord, StorageFault, Unreachable
@@ -196,6 +197,41 @@ async def test_without_a_source_there_is_no_view_and_an_unknown_currency_is_refu
     assert await prices.settle("EUR") is None
     with pytest.raises(InvalidRecord):
         prices.view("ZZZ")
+
+
+async def test_the_price_of_a_market_that_is_followed_is_kept_without_a_question(autojump_clock):
+    source, store, markets = Scripted("a", EUR), PriceStore(Database(None)), ["EUR"]
+    prices = Prices((source,), Ticking(), Still(), store, markets=lambda: markets)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prices.run)
+        await trio.sleep(3 * FOLLOW_S)
+        assert set(source.asked) == {("EUR",)}
+        assert len(store.since("EUR", 0)) >= 3 * FOLLOW_S // EVERY_S - 1
+        markets.clear()
+        await trio.sleep(200)
+        count = len(source.asked)
+        await trio.sleep(FOLLOW_S)
+        assert len(source.asked) == count
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_market_that_is_followed_is_priced_when_it_is_first_listed(autojump_clock):
+    class Sync:
+        followed = ()
+
+        async def follow(self, currency):
+            self.followed += (currency,)
+            await trio.sleep(1)
+
+    sync, source = Sync(), Scripted("a", EUR)
+    prices = make(source)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prices.run)
+        await PricedFollower(sync, prices).follow("EUR")
+        assert prices.reference("EUR") == EUR
+        assert trio.current_time() == pytest.approx(1)
+        assert sync.followed == ("EUR",)
+        nursery.cancel_scope.cancel()
 
 
 async def test_no_more_markets_are_followed_than_its_bound(autojump_clock):

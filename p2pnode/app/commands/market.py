@@ -112,9 +112,10 @@ def chart(session: Session, currency: str, span: str) -> None:
 @click.option("--days", type=click.IntRange(1, 36_500), help="Only trades funded since then.")
 @common
 def stats(session: Session, currency: str | None, days: int | None) -> None:
-    r"""Show what was traded, as far as receipts that this node has seen prove it.
+    r"""Show what was traded, as far as receipts prove it.
 
-    They are its own and those that counterparties have shown: a part of all trades.
+    They are this node's own and those that counterparties have shown it: a part of all
+    trades.
 
     \b
     p2pnode market stats
