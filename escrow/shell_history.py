@@ -15,7 +15,7 @@ traders has stolen it. docs/wire/receipts.md.
 
 import hashlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -40,6 +40,8 @@ SHOWN: Final = 0
 REFUSED: Final = 1
 DEADLINE_S: Final = 30.0  # of a whole exchange, on either side
 MEET_S: Final = 10.0  # how long a TAKE waits for it
+AGAIN_S: Final = 120  # so long a peer is taken to know ours, and we his, where nothing is new
+MAX_MET: Final = 1000
 WINDOW_S: Final = 600
 PER_PEER: Final = 6  # exchanges in a window
 IN_ALL: Final = 1000
@@ -99,6 +101,8 @@ class Introductions:
         self._acquainted = acquainted
         self._protocol = world.network.protocol("history")
         self._asked: deque[tuple[int, bytes]] = deque(maxlen=IN_ALL)  # when, by whom
+        self._met: dict[bytes, tuple[int, int]] = {}  # by peer: when, and how many own we had
+        self.tally: Counter[str] = Counter()
 
     def serve(self) -> None:
         """Answer from now on."""
@@ -108,6 +112,10 @@ class Introductions:
 
     async def meet(self, peer: bytes, offer_hash: bytes) -> None:
         """Show ours and see his, for a TAKE: what goes wrong means that nothing is proven."""
+        when, count = self._met.get(peer, (0, 0))
+        new = len(self._standing.store.own()) != count
+        if not new and 0 <= self._world.clock.now() - when < AGAIN_S:
+            return
         with trio.move_on_after(MEET_S) as scope:
             try:
                 await self.ask(peer, offer_hash)
@@ -121,16 +129,21 @@ class Introductions:
 
         Raises Unreachable, PeerFault for a refusal, InvalidRecord for a broken protocol.
         """
+        self.tally["history_asked"] += 1
         with trio.move_on_after(DEADLINE_S):
             addrs = await self._locate(peer)
             channel = await self._streams.open(
                 peer, addrs, self._protocol, limit=MAX_BYTES, early=True
             )
             try:
-                return await self._exchange(channel, offer_hash)
+                told = await self._exchange(channel, offer_hash)
             finally:
                 with trio.CancelScope(shield=True), trio.move_on_after(1):
                     await channel.close()
+            if len(self._met) >= MAX_MET:
+                self._met.clear()
+            self._met[peer] = (self._world.clock.now(), len(self._standing.store.own()))
+            return told
         raise Unreachable(f"no history came in {DEADLINE_S:.0f} s")
 
     async def _exchange(self, channel: Channel, offer_hash: bytes) -> Told:
@@ -161,6 +174,7 @@ class Introductions:
     async def _answer(self, channel: Channel) -> None:
         offer_hash, count = read_ask(await channel.receive())
         if why := self._refusal(channel.peer, offer_hash):
+            self.tally["history_refused"] += 1
             await channel.send(pack_answer(REFUSED, why, 0))
             return
         ours = await self._ours()
@@ -169,6 +183,7 @@ class Introductions:
             await channel.send(raw)
         told = await self._judged(channel, count)
         await channel.send(pack_answer(SHOWN, "", len(told.proven)))
+        self.tally["history_answered"] += 1
 
     def _refusal(self, peer: bytes, offer_hash: bytes) -> str:
         """Return why a peer gets no answer, or nothing; counts what he asks."""
@@ -210,6 +225,8 @@ class Introductions:
                 faults.append(str(error))
             await trio.lowlevel.checkpoint()
         self._standing.store.keep(peer, found.values(), self._world.clock.now())
+        self.tally["receipts_proven"] += len(found)
+        self.tally["receipts_bad"] += len(faults)
         if faults:
             log.warning("receipts of %s… that prove nothing: %s", peer.hex()[:16], faults[0])
         return Told(count, tuple(found.values()), tuple(faults))

@@ -135,7 +135,8 @@ class Exchange:
     def delivery(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """Return what lies in mailboxes now, and what was delivered since the start."""
         counts = self._mailbox.counts() if self._mailbox else {}
-        return counts, self._courier.tally + (self._mail.tally if self._mail else Counter())
+        letters = self._mail.tally if self._mail else Counter()
+        return counts, self._courier.tally + letters + self.introductions.tally
 
     # -- tasks
 
