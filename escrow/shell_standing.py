@@ -42,16 +42,15 @@ class Standing:
 
     def history(self, node_id: bytes) -> History:
         """Return what is proven of a node's past, or of our own; nothing without a chain."""
+        if not self.store.knows(node_id):
+            return NONE  # thousands of makers of whom nothing is held
         try:
             self._look()
         except (Unreachable, Misconfigured):
             return NONE
-        found = self._histories.get(node_id)
-        if found is None:
-            if node_id != self.me and node_id not in self._with and not self._shown(node_id):
-                return NONE  # thousands of makers: nothing to keep of them
-            found = self._histories[node_id] = history(self.weighed(node_id))
-        return found
+        if node_id not in self._histories:
+            self._histories[node_id] = history(self.weighed(node_id))
+        return self._histories[node_id]
 
     def weighed(self, node_id: bytes) -> tuple[Weighed, ...]:
         """Return every trade proven of a node, weighed, oldest first.

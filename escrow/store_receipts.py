@@ -53,9 +53,10 @@ class ReceiptStore:
         database.migrate("receipts", _SCRIPTS)
         self.version = 0
         self._own: dict[bytes, Proven] = {}
+        self._own_parties: set[bytes] = set()
         self._peers: dict[bytes, Peer] = {}
         for row in database.all("SELECT trade_id, proven FROM receipt_own"):
-            self._own[row["trade_id"]] = _proven(row["proven"])
+            self._mine(_proven(row["proven"]))
         for row in database.all("SELECT node_id, used_at FROM receipt_peer"):
             self._peers[row["node_id"]] = Peer(row["used_at"])
         for row in database.all("SELECT * FROM receipt_shown"):
@@ -80,8 +81,16 @@ class ReceiptStore:
                 "INSERT OR REPLACE INTO receipt_own VALUES (?, ?, ?)",
                 *(proven.trade_id, raw, wire.pack(proven.array())),
             )
-        self._own[proven.trade_id] = proven
+        self._mine(proven)
         self.version += 1
+
+    def _mine(self, proven: Proven) -> None:
+        self._own[proven.trade_id] = proven
+        self._own_parties.update(proven.parties)
+
+    def knows(self, node_id: bytes) -> bool:
+        """Tell whether anything is held of this node's past, or of our own: a cheap question."""
+        return node_id in self._peers or node_id in self._own_parties
 
     def closed(self) -> list[bytes]:
         """Return the ids of one's own trades that have ended by a payout."""
@@ -151,6 +160,8 @@ class ReceiptStore:
 
     def _make_room(self, besides: bytes) -> None:
         held = sum(len(p.shown) for p in self._peers.values())
+        if held <= MAX_SHOWN:
+            return
         for node_id, peer in sorted(self._peers.items(), key=lambda p: (p[1].used_at, p[0])):
             if held <= MAX_SHOWN:
                 return
