@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from orderbook_kit import KEY, NET, TERMS, Counted, FakeClock, Market
+from orderbook_kit import KEY, NET, TERMS, Counted, FakeClock, Market, References
 
 from orderbook.offer import Offer
 from orderbook.own import OwnOffer
@@ -19,14 +19,6 @@ FLOATING: dict[str, Any] = {k: v for k, v in TERMS.items() if k != "price"} | {
 }
 
 
-class References:
-    def __init__(self) -> None:
-        self.prices: dict[str, int] = {"EUR": EUR}
-
-    def reference(self, currency: str) -> int:
-        return self.prices.get(currency, 0)
-
-
 class Histories:
     def __init__(self) -> None:
         self.known: dict[bytes, History] = {}
@@ -40,7 +32,7 @@ class Shop:
 
     def __init__(self, network: Network = NET, database: Database | None = None) -> None:
         self.network, self.market, self.clock = network, Market(), FakeClock()
-        self.references, self.histories = References(), Histories()
+        self.references, self.histories = References(EUR=EUR), Histories()
         self.database = database or Database(None)
         self.identity = KEY
         self.caps: dict[str, int] = {}

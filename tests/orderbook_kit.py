@@ -97,14 +97,26 @@ class Market:
         return Offer.from_wire(self.records[-1], network=NET, now=now)
 
 
+class References:
+    """Reference prices that a test sets; none at first."""
+
+    def __init__(self, **prices: int) -> None:
+        self.prices = prices
+
+    def reference(self, currency: str) -> int:
+        return self.prices.get(currency, 0)
+
+
 def make_book(
     market: Market,
     clock: FakeClock,
     identity: Identity = KEY,
     database: Database | None = None,
     seed: str = "seed",
+    references: References | None = None,
 ) -> Book:
-    maker = Maker(identity, NET, clock, Counted(seed), database or Database(None), market)
+    kept = database or Database(None)
+    maker = Maker(identity, NET, clock, Counted(seed), kept, market, references=references)
     return Book(maker, clock, market)
 
 

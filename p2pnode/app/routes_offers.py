@@ -122,7 +122,8 @@ class _Offers:
             raise UsageFault("accounts: is missing", field="accounts")
         if "price" not in call.body and "margin_bp" not in call.body:
             raise UsageFault("price: say it, or margin_bp", field="price")
-        call.integer("min_sat"), call.integer("max_sat")
+        for name in ("min_sat", "max_sat"):
+            call.integer(name)  # there must be both
         terms: dict[str, Any] = {"dep_b_bp": DEFAULT_DEPOSIT_BP, "dep_s_bp": DEFAULT_DEPOSIT_BP}
         own = await self._maker.create(
             side=side_of(call.text("side")),

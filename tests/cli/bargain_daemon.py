@@ -9,8 +9,8 @@ from typing import Any
 import click
 import trio
 from click.testing import CliRunner, Result
-from maker_kit import Histories, References
-from orderbook_kit import Market
+from maker_kit import EUR, Histories
+from orderbook_kit import Market, References
 from trade_kit import NET, Rig, rig
 
 from orderbook.shell_book import Book
@@ -50,7 +50,7 @@ class Town:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.references = {"maker": References(), "taker": References()}
+        self.references = {name: References(EUR=EUR) for name in ("maker", "taker")}
         self.histories = Histories()  # what either has seen proven
         self.maker, self.taker = (self._desk(name) for name in ("maker", "taker"))
         self._ready = threading.Event()
@@ -94,8 +94,25 @@ class Town:
         assert self._rig is not None
         self._rig.clock.time += seconds
 
+    def now(self) -> int:
+        """Return the time of both."""
+        assert self._rig is not None
+        return self._rig.clock.time
+
+    def node_id(self, name: str) -> bytes:
+        """Return who a node is."""
+        assert self._rig is not None
+        return self._rig[name].identity.node_id
+
+    def state(self, desk: Desk, trade_id: str, state: str) -> dict[str, Any]:
+        """Wait until a node's trade is in that state."""
+        return self._wait(desk, f"/v1/trades/{trade_id}", state)
+
     def until(self, desk: Desk, proposal_id: str, state: str) -> dict[str, Any]:
         """Wait until a node's proposal is in that state."""
+        return self._wait(desk, f"/v1/proposals/{proposal_id}", state)
+
+    def _wait(self, desk: Desk, path: str, state: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
 
         async def there() -> None:
@@ -103,7 +120,6 @@ class Town:
             api = desk.client()
 
             async def look() -> None:
-                path = f"/v1/proposals/{proposal_id}"
                 answer = await trio.to_thread.run_sync(api.get, path)
                 found.update(answer)
                 assert answer["state"] == state, answer

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import trio
 from click.testing import CliRunner, Result
-from orderbook_kit import KEY, NET, Counted, FakeClock, Market, make_book
+from orderbook_kit import KEY, NET, Counted, FakeClock, Market, References, make_book
 
 from orderbook.store_accounts import AccountStore
 from p2pnode.app import client, routes_accounts, routes_book, routes_offers
@@ -28,6 +28,7 @@ class Daemon:
     ) -> None:
         self.folder, self.market, self.clock = folder, market, clock
         self._identity, self._seed = identity, seed
+        self.references = References()
         self.users: tuple[str, ...] = ()  # who uses every account
         self._ready = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
@@ -38,7 +39,9 @@ class Daemon:
 
     async def serve(self) -> None:
         database = Database(self.folder / "node.sqlite")
-        book = make_book(self.market, self.clock, self._identity, database, self._seed)
+        book = make_book(
+            *(self.market, self.clock, self._identity, database, self._seed, self.references)
+        )
         self.book = book
         accounts = AccountStore(database, NET, b"k" * 32, Counted(self._seed))
         served = [
