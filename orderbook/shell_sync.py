@@ -5,6 +5,7 @@ servers ── shares ──────┼──▶ intake ──▶ book ─�
 gossip ── push ─────────┘
 """
 
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -20,9 +21,12 @@ from orderbook.shell_market import Market, Rooms
 from orderbook.shell_serve import Service
 from orderbook.shell_source import Source
 from orderbook.store_book import BookStore
+from p2pnode.base.errors import NodeError
 from p2pnode.base.identity import Identity
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness, Streams
+
+log: Final = logging.getLogger(__name__)
 
 MAX_MARKETS: Final = 16  # followed at once; the one asked for longest ago makes room
 FIRST_S: Final = 10.0  # what a first `follow` waits
@@ -109,7 +113,13 @@ class Sync:
         """Spread a version of an own offer, which is in the book; its market is followed."""
         self._start(offer.currency)
         if self._spread is not None and self._nursery is not None:
-            self._nursery.start_soon(self._spread.publish, offer.currency, raw)
+            self._nursery.start_soon(self._tell, self._spread, offer.currency, raw)
+
+    async def _tell(self, spread: Spread, currency: str, raw: bytes) -> None:
+        try:
+            await spread.publish(currency, raw)
+        except NodeError as error:
+            log.warning("%s: an offer is not spread: %s", currency, error)
 
     def view(self) -> dict[str, Any]:
         """Return for each market its sources, and who withholds how much, for people."""
@@ -149,8 +159,11 @@ class Sync:
         return market
 
     async def _run(self, market: Market, scope: trio.CancelScope) -> None:
-        if self._spread:
-            self._spread.join(market.currency)
+        try:
+            if self._spread:
+                self._spread.join(market.currency)
+        except NodeError as error:  # too many topics: holders and servers are left
+            log.warning("%s: no gossip: %s", market.currency, error)
         try:
             with scope:
                 async with trio.open_nursery() as nursery:

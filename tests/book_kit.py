@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import trio
 from orderbook_kit import NET, NOW, Counted, FakeClock, offer
 
-from orderbook import market_server
+from orderbook import book_wire, market_server
 from orderbook.offer import Offer
 from orderbook.shell_sync import Sync
 from orderbook.store_book import BookStore
+from p2pnode.base import ranges, wire
 from p2pnode.base.errors import InvalidRecord, NodeError, Unreachable
 from p2pnode.base.identity import Identity
 from p2pnode.base.store import Database
@@ -155,8 +156,8 @@ class Cutting:
 class Holders:
     """The DHT of all nodes as their books see it: what is put reaches who listens and can."""
 
-    def __init__(self, net, *, per_key=1024):
-        self.net, self.per_key = net, per_key
+    def __init__(self, net, clock, *, per_key=1024):
+        self.net, self.clock, self.per_key = net, clock, per_key
         self.records = {}  # place -> raw, latest
         self.listeners = {}  # node id -> send channel
         self.registered = {}  # node id -> server record
@@ -166,7 +167,7 @@ class Holders:
         self.lies = []
 
     def put(self, raw, by=None):
-        made = Offer.unverified(raw, network=NET, now=NOW)[0]
+        made = Offer.unverified(raw, network=NET, now=self.clock.now())[0]
         held = self.records.get(made.place)
         if held is not None and held[0] >= made.seq:
             return
@@ -175,6 +176,7 @@ class Holders:
         self.records[made.place] = (made.seq, raw)
         for node_id, channel in list(self.listeners.items()):
             if by is not None and self.net.parted(by, node_id):
+                self.net.fired["parted"] += 1
                 continue
             if made.maker in self.hides:
                 continue
@@ -196,7 +198,7 @@ class MemoryCrowd:
         there = self._holders
         there.listeners[self._id] = into
         shown = [raw for _, raw in there.records.values()]
-        await take([raw for raw in shown if parsed_maker(raw) not in there.hides])
+        await take([raw for raw in shown if maker_of(raw) not in there.hides])
         ready()
         async for raw in news:
             await take([raw])
@@ -226,8 +228,8 @@ class MemoryCrowd:
         self._holders.lies.append(node_id)
 
 
-def parsed_maker(raw):
-    return Offer.unverified(raw, network=NET, now=NOW)[0].maker
+def maker_of(raw):
+    return wire.unpack("offer", raw, limit=2048)[0][3]
 
 
 @dataclass
@@ -238,6 +240,13 @@ class Node:
     streams: MemoryStreams
     clock: FakeClock
     scope: trio.CancelScope
+    gone: trio.Event
+
+    async def kill(self, net):
+        """End it as a crash does: its streams lead nowhere."""
+        net.ends.pop(self.id, None)
+        self.scope.cancel()
+        await self.gone.wait()
 
     @property
     def id(self):
@@ -251,36 +260,63 @@ class Node:
         return {hashed for _, hashed in self.store.items(EUR, self.clock.now())}
 
 
+class Hiding(BookStore):
+    """A book that shows nobody the offers of some makers."""
+
+    makers = frozenset()
+
+    def items(self, currency, now):
+        return [i for i in super().items(currency, now) if i[0][:32] not in self.makers]
+
+    def raws(self, currency, low, high, now, limit):
+        found = super().raws(currency, low, high, now, limit)
+        return [raw for raw in found if maker_of(raw) not in self.makers]
+
+
+class VirtualClock:
+    """Wall-clock time that goes with trio's."""
+
+    def now(self):
+        return NOW + int(trio.current_time())
+
+
 class World:
     """Nodes with books on one net."""
 
-    def __init__(self, nursery, seed=0, *, per_key=1024):
+    def __init__(self, nursery, seed=0, *, per_key=1024, clock=None):
         self.nursery, self.seed = nursery, seed
         self.net = Net(seed)
-        self.holders = Holders(self.net, per_key=per_key)
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
+        self.holders = Holders(self.net, self.clock, per_key=per_key)
 
-    async def node(self, name, raws=(), *, database=None, serves=False):
-        """Start a node whose book holds `raws` already; `serves` registers it at once."""
+    async def node(self, name, raws=(), *, database=None, serves=False, hides=()):
+        """Start a node whose book holds `raws` already; `serves` registers it at once.
+
+        It shows nobody the offers of the makers that it `hides`.
+        """
         identity = who(name)
-        store = BookStore(database or Database(None), NET)
-        store.admit_all([(parsed(raw), raw) for raw in raws], self.clock.now())
+        store = (Hiding if hides else BookStore)(database or Database(None), NET)
+        if hides:
+            store.makers = frozenset(hides)
+        now = self.clock.now()
+        store.admit_all([(parsed(raw, now), raw) for raw in raws], now)
         streams = MemoryStreams(identity.node_id, self.net, self.nursery)
         crowd = MemoryCrowd(identity.node_id, self.holders, self.clock)
         sync = Sync(
             *(store, streams, crowd, None, identity, NET, self.clock),
             Counted(f"{self.seed}/{name}"),
         )
-        scope = trio.CancelScope()
+        scope, gone = trio.CancelScope(), trio.Event()
 
-        async def run(task_status):
+        async def run(task_status=trio.TASK_STATUS_IGNORED):
             with scope:
                 await sync.run(task_status=task_status)
+            gone.set()
 
-        await self.nursery.start(run_with(run))
+        await self.nursery.start(run)
         if serves:
             self.register(identity)
-        return Node(identity, store, sync, streams, self.clock, scope)
+        return Node(identity, store, sync, streams, self.clock, scope, gone)
 
     def register(self, identity):
         expires_at = self.clock.now() + market_server.LIFE_S
@@ -297,18 +333,25 @@ class World:
         return identity
 
 
-def run_with(job):
-    async def run(task_status=trio.TASK_STATUS_IGNORED):
-        await job(task_status)
-
-    return run
-
-
 @asynccontextmanager
 async def world(seed=0, **kwargs):
     async with trio.open_nursery() as nursery:
         yield World(nursery, seed, **kwargs)
         nursery.cancel_scope.cancel()
+
+
+async def forge(channel, raws):
+    """Serve these whatever is asked, as a hostile server may."""
+    while True:
+        ask = book_wire.ask_in(await channel.receive())
+        if ask.what == book_wire.DIGEST:
+            told = ranges.parts_out([ranges.Part(ask.high, 7, bytes(16))])
+            await channel.send(book_wire.encode(book_wire.Digest(ask.id, told)))
+        else:
+            fits = [raw for raw in sorted(raws, key=book_wire.place_of)
+                    if ranges.between(book_wire.place_of(raw), ask.low, ask.high)]  # fmt: skip
+            page = book_wire.Page(ask.id, ask.high, True, tuple(fits))
+            await channel.send(book_wire.encode(page))
 
 
 async def until(condition, seconds=10):
