@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from orderbook import limits, work
+from orderbook.methods import METHODS
 from orderbook.needs import Histories, References
 from orderbook.offer import Offer
 from orderbook.own import OfferState, OwnOffer
@@ -45,6 +46,9 @@ class Versions:
         """Raise InvalidRecord or LocalFault for what may not be published; else return it."""
         if own.offer.withdrawn:
             raise InvalidRecord("min_sat", f"is below {self._network.min_amount_sat}")
+        for method in own.offer.methods:
+            if not METHODS[method].takes(own.offer.currency):
+                raise InvalidRecord("methods", f"{method} is not used for {own.offer.currency}")
         caps = {method: limits.cap_sat(method, self._caps) for method in own.offer.methods}
         lowest = min(caps, key=lambda method: caps[method])
         if own.offer.max_sat > caps[lowest]:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from orderbook_kit import KEY, NET, TERMS, Counted, FakeClock, Market, References
+from orderbook_kit import KEY, NET, TERMS, Counted, FakeClock, Market
+from orderbook_kit import References as NoReferences
 
 from orderbook.offer import Offer
 from orderbook.own import OwnOffer
@@ -19,6 +20,13 @@ FLOATING: dict[str, Any] = {k: v for k, v in TERMS.items() if k != "price"} | {
 }
 
 
+class References(NoReferences):
+    """One for euros at first."""
+
+    def __init__(self) -> None:
+        super().__init__(EUR=EUR)
+
+
 class Histories:
     def __init__(self) -> None:
         self.known: dict[bytes, History] = {}
@@ -32,7 +40,7 @@ class Shop:
 
     def __init__(self, network: Network = NET, database: Database | None = None) -> None:
         self.network, self.market, self.clock = network, Market(), FakeClock()
-        self.references, self.histories = References(EUR=EUR), Histories()
+        self.references, self.histories = References(), Histories()
         self.database = database or Database(None)
         self.identity = KEY
         self.caps: dict[str, int] = {}

@@ -10,7 +10,7 @@ from orderbook.store_accounts import AccountStore
 from p2pnode.app import fit
 from p2pnode.app.exchange import Exchange
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
-from p2pnode.base.units import MAX_FIAT_MINOR, fiat_for, price_text
+from p2pnode.base.units import MAX_FIAT_MINOR, decimal, fiat_for, price_text
 
 
 class Deals:
@@ -58,11 +58,11 @@ class Deals:
         if offer.peer_trades or offer.peer_days or bought:
             await self._exchange.opening.introduce(offer.maker, offer.hash)
 
-    async def terms(self, offer: Offer, method: str) -> Terms:
+    async def terms(self, offer: Offer, method: str, amount_sat: int) -> Terms:
         """Return an offer's terms to us, a floating price by our own reference.
 
-        Raises LocalFault where we know no reference: nobody takes an offer blind; InvalidRecord
-        where a history allows less than the offer's least.
+        Raises LocalFault where we know no reference (nobody takes an offer blind), and where
+        the buyer's history, ours or the maker's, allows less than the amount.
         """
         if method not in offer.methods:
             raise InvalidRecord("method", f"is none of {', '.join(offer.methods)}")
@@ -75,15 +75,27 @@ class Deals:
             )
         terms = fit.terms_of(offer, method, offer.price_at(reference))
         maker, now = self._book.maker, self._book.maker.clock.now()
-        if offer.side is Side.SELL:
-            buyer = maker.histories.history(maker.node_id)
-            return fit.narrowed(terms, buyer, now, maker.caps, "your")
-        buyer = maker.histories.history(offer.maker)
-        known = limits.most_sat(method, buyer, now, maker.caps) >= offer.max_sat
-        if not known and offer.maker != maker.node_id:  # he may have more to show
+        if offer.maker == maker.node_id:
+            return terms
+        sells = offer.side is Side.SELL
+        buyer = maker.histories.history(maker.node_id if sells else offer.maker)
+        most = limits.most_sat(method, buyer, now, maker.caps)
+        if most < amount_sat and not sells:  # he may have more to show
             await self._exchange.opening.introduce(offer.maker, offer.hash)
             buyer = maker.histories.history(offer.maker)
-        return fit.narrowed(terms, buyer, now, maker.caps, "the maker's")
+            most = limits.most_sat(method, buyer, now, maker.caps)
+        if most < amount_sat:
+            whose = "you have" if sells else "the maker has"
+            past = (
+                f"{whose} {buyer.trades} proven trades, the first {buyer.days(now)} days ago"
+                if buyer.trades
+                else f"{whose} no proven trade"
+            )
+            raise LocalFault(
+                f"amount_sat: {decimal(most, 8)} BTC is the most by {method} while {past}",
+                field="amount_sat",
+            )
+        return terms
 
     @staticmethod
     def confirmed(terms: Terms, amount_sat: int, shown: int) -> int:

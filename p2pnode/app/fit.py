@@ -4,7 +4,7 @@ The only place that turns an `Offer` into trade `Terms`, and that knows under wh
 each kind of record lies. No decisions here: shapes of one room into shapes of another.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -238,22 +238,18 @@ def terms_of(offer: Offer, method: str, price: int) -> Terms:
     )
 
 
-def narrowed(terms: Terms, buyer: History, now: int, caps: Mapping[str, int], whose: str) -> Terms:
-    """Return the terms with the amount that the buyer's history allows by their method.
+def narrowed(terms: Terms, most_sat: int) -> Terms:
+    """Return the terms with what the buyer's history allows by their method at the most.
 
-    `whose` says whose history it is. Raises InvalidRecord where that is less than the offer's
-    least.
+    Raises InvalidRecord where that is less than the offer's least.
     """
-    most = limits.most_sat(terms.method, buyer, now, caps)
-    if most >= terms.max_sat:
-        return terms
-    if most < terms.min_sat:
+    if most_sat < terms.min_sat:
         raise InvalidRecord(
             "amount_sat",
-            f"is at most {most} sat by {terms.method} for a buyer with {whose} history of "
-            f"{buyer.trades} proven trades, and this offer is for {terms.min_sat} at the least",
+            f"is at most {most_sat} by {terms.method} for what is proven of the buyer, and this "
+            f"offer is for {terms.min_sat} at the least",
         )
-    return replace(terms, max_sat=most)
+    return replace(terms, max_sat=min(most_sat, terms.max_sat))
 
 
 def check_history(offer: Offer, peer: History, now: int) -> None:
@@ -295,7 +291,7 @@ class OfferDesk:
         terms = terms_of(offer, method, offer.price_at(reference))
         sells = offer.side is Side.SELL
         buyer = theirs if sells else maker.histories.history(maker.node_id)
-        terms = narrowed(terms, buyer, now, maker.caps, "your" if sells else "our")
+        terms = narrowed(terms, limits.most_sat(method, buyer, now, maker.caps))
         try:
             self._accounts.get(own.accounts[method])
         except NotFound:

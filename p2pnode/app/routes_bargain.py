@@ -66,10 +66,11 @@ class _Bargaining:
             return quote_json(found, row.terms)
         offer = await self._book.fetch(call.text("offer_id"))
         mine = self._book.is_mine(offer)
-        terms = await self._deals.terms(offer, self._method(call, offer, mine=mine))
+        method, amount_sat = self._method(call, offer, mine=mine), call.integer("amount_sat")
+        terms = await self._deals.terms(offer, method, amount_sat)
         found = await quotes.of(
             terms,
-            call.integer("amount_sat"),
+            amount_sat,
             call.integer("fiat_minor", 0),
             as_maker=mine,
             escrow_kind=call.text("escrow_kind", ""),
@@ -80,17 +81,15 @@ class _Bargaining:
 
     def _method(self, call: Call, offer: Offer, *, mine: bool) -> str:
         """Return the method that a quote is for: the named one, or that of the taker's account."""
-        method, account = call.text("method", ""), call.text("account", "")
-        if mine or (method and not account):
+        method = call.text("method", "")
+        if mine or ("account" not in call.body and (method or len(offer.methods) == 1)):
             return method or offer.methods[0]
-        if account or len(offer.methods) > 1:
-            return self._deals.account(offer, account, method).method
-        return offer.methods[0]
+        return self._deals.account(offer, call.text("account", ""), method).method
 
     async def propose(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
-        terms = await self._deals.terms(offer, account.method)
+        terms = await self._deals.terms(offer, account.method, call.integer("amount_sat"))
         await self._deals.introduce(offer, account.method)
         made = self._exchange.bargains.propose(
             terms,

@@ -9,8 +9,8 @@ from typing import Any
 import click
 import trio
 from click.testing import CliRunner, Result
-from maker_kit import EUR, Histories
-from orderbook_kit import Market, References
+from maker_kit import Histories, References
+from orderbook_kit import Market
 from trade_kit import NET, Rig, rig
 
 from orderbook.shell_book import Book
@@ -50,7 +50,7 @@ class Town:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.references = {name: References(EUR=EUR) for name in ("maker", "taker")}
+        self.references = {name: References() for name in ("maker", "taker")}
         self.histories = Histories()  # what either has seen proven
         self.maker, self.taker = (self._desk(name) for name in ("maker", "taker"))
         self._ready = threading.Event()

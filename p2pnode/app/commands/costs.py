@@ -75,8 +75,13 @@ def costs(quote: dict[str, Any]) -> list[str]:
 
 def _price(quote: dict[str, Any]) -> str:
     """Write the price; of one that follows the market also how, and from which reference."""
-    text = f"{written(quote['price'], quote['exponent'])} {quote['currency']}/BTC"
-    return text if quote.get("margin_bp") is None else f"{text}, {margin(quote)}"
+    places, offered = quote["exponent"], quote["offer_price"]
+    as_offered = fiat_for(quote["amount_sat"], offered) == quote["fiat_minor"]
+    text = f"{written(offered if as_offered else quote['price'], places)} {quote['currency']}/BTC"
+    if quote.get("margin_bp") is None:
+        return text
+    theirs = "" if as_offered else f"the offer's {written(offered, places)} is "
+    return f"{text}, {theirs}{margin(quote)}"
 
 
 def _theirs(quote: dict[str, Any], seller: bool, theirs: int) -> str:
