@@ -4,7 +4,7 @@ Prices in minor units per BTC x 10^4, null where there is none; amounts in satos
 in unix seconds. Statistics come from receipts, so their times are the chain's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import trio
@@ -12,8 +12,8 @@ import trio
 from escrow.standing import Statistics
 from orderbook.currencies import exponent
 from orderbook.depth import MAX_COLUMNS, MAX_LEVELS, Curve, Entry, Level, curve, depth
+from orderbook.offer import Offer
 from orderbook.prices import LeftOut, Quote, Reference
-from orderbook.query import MAX_ROWS, Query
 from orderbook.shell_book import Book
 from orderbook.shell_prices import Prices
 from orderbook.store_prices import KEPT_S
@@ -24,7 +24,7 @@ from p2pnode.base.ports import Clock
 
 LEVELS: Final = 12
 COLUMNS: Final = 60
-MAX_PAGES: Final = 40  # what a full book has
+PAGE: Final = 256  # offers read before other tasks get their turn
 NO_SOURCE: Final = "no price source is named"
 
 Sales = Callable[[str, int], Sequence[Statistics]]  # (currency or empty, since)
@@ -89,7 +89,9 @@ class _Market:
         columns = wire.within("columns", call.integer("columns", COLUMNS), 10, MAX_COLUMNS)
         reference = await self._prices.settle(currency)
         await self._book.follow(currency)
-        entries, unpriced, again = await self._entries(currency)
+        entries, unpriced, again = await self._entries(
+            currency, reference.price if reference else 0
+        )
         table, drawn = depth(entries, levels), curve(entries, columns)
         return {
             "currency": currency,
@@ -104,24 +106,36 @@ class _Market:
             "repeated": again,
         }
 
-    async def _entries(self, currency: str) -> tuple[list[Entry], int, int]:
+    async def _entries(self, currency: str, reference: int) -> tuple[list[Entry], int, int]:
         """Return the offers of a market, how many float unpriced, how many repeat another."""
         entries: list[Entry] = []
         unpriced = again = 0
-        for page in range(MAX_PAGES):
-            found = self._book.listing(Query(currency=currency, offset=page * MAX_ROWS))
-            for one in found:
-                if one.again:
-                    again += 1
-                elif not one.price:
-                    unpriced += 1
-                else:
-                    offer = one.offer
-                    entries.append((offer.side, one.price, offer.min_sat, offer.max_sat))
-            if not found:
-                break
-            await trio.lowlevel.checkpoint()
+        seen: set[tuple[bytes, bytes]] = set()  # (maker, terms)
+        async for offer in self._offers(currency):
+            if (offer.maker, offer.alike) in seen:
+                again += 1
+                continue
+            seen.add((offer.maker, offer.alike))
+            if price := offer.price_at(reference):
+                entries.append((offer.side, price, offer.min_sat, offer.max_sat))
+            else:
+                unpriced += 1
         return entries, unpriced, again
+
+    async def _offers(self, currency: str) -> AsyncIterator[Offer]:
+        """Yield what can be taken in a market, by place; other tasks get their turn."""
+        book, now, low = self._book, self._clock.now(), b""
+        hidden = {one.node_id for one in book.store.blocked()}
+        enabled = {own.offer.offer_id for own in book.maker.enabled()}
+        while raws := book.store.raws(currency, low, b"", now, PAGE):
+            for raw in raws:
+                offer = Offer.kept(raw, book.maker.network)
+                low = offer.place + b"\x00"
+                if offer.withdrawn or offer.maker in hidden:
+                    continue
+                if not book.is_mine(offer) or offer.offer_id in enabled:
+                    yield offer
+            await trio.lowlevel.checkpoint()
 
     async def history(self, call: Call) -> list[dict[str, Any]]:
         currency = call.text("currency")
