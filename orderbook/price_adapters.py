@@ -84,7 +84,7 @@ class Kraken:
         errors = _in(found, "error")
         if errors:
             raise InvalidRecord("error", repr(errors)[:80])
-        pair = _in(found, "result").get(self._PAIRS[currency])
+        pair = _object("result", _in(found, "result")).get(self._PAIRS[currency])
         if pair is None:
             return None, 0
         last = _in(pair, "c")

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
 from orderbook.currencies import check_currency, exponent
@@ -176,7 +176,10 @@ def _number(text: str) -> int | Decimal:
     """Read a number of JSON exactly; one of more digits than any price has is refused."""
     if len(text) > 2 * MAX_DIGITS or text in ("NaN", "Infinity", "-Infinity"):
         raise InvalidRecord("JSON", f"has the number {text[:20]}")
-    return int(text) if text.lstrip("-").isdecimal() else Decimal(text)
+    try:
+        return int(text) if text.lstrip("-").isdecimal() else Decimal(text)
+    except InvalidOperation:  # an exponent beyond what Decimal can hold
+        raise InvalidRecord("JSON", f"has the number {text[:20]}") from None
 
 
 def _agreeing(fresh: Sequence[Quote]) -> tuple[list[Quote], list[LeftOut]]:
