@@ -36,7 +36,7 @@ LANES: Final = 2  # parts of the market under way from one source
 COMPARE_EVERY: Final = 180.0  # seconds, and up to half as much longer
 COMPARE_WITH: Final = 2
 SOON: Final = 10.0  # seconds until servers are looked for again while too few, doubled each time
-ENOUGH: Final = 3  # sources united
+ENOUGH: Final = 3  # servers levelled with
 HEAR_AGAIN: Final = 0.5  # seconds, doubled up to
 HEAR_MOST: Final = 30.0
 DROP_S: Final = 3600.0  # for which a source that sent what is not valid is not asked
@@ -132,8 +132,9 @@ class Market:
         while True:
             await self._round(await self._servers())
             self._levelled.set()
-            soon = SOON if self.united >= ENOUGH else min(COMPARE_EVERY, 2 * soon)
-            wait = COMPARE_EVERY if self.united >= ENOUGH else soon / 2
+            few = len(self.sources) < ENOUGH
+            wait, soon = (soon if few else COMPARE_EVERY), (2 * soon if few else SOON)
+            wait = min(wait, COMPARE_EVERY)
             share = int.from_bytes(self._rooms.random.bytes(4), "big") / 2**32
             with trio.move_on_after(wait * (1 + share / 2)):
                 await self._again.wait()
@@ -190,7 +191,7 @@ class Market:
 
     async def _round(self, found: list[Source]) -> None:
         """Level with servers: at first with several, later with one or two drawn by lot."""
-        first, ours = not self._levelled.is_set() or self.united < ENOUGH, self._items()
+        first, ours = not self._levelled.is_set() or len(self.sources) < ENOUGH, self._items()
         chosen = found[: FIRST_SOURCES if first else COMPARE_WITH]
         with trio.move_on_after(COMPARE_S):
             if not first or ours:
