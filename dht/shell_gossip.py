@@ -147,6 +147,12 @@ class Gossiper:
 
     async def _serve(self, channel: Channel) -> None:
         """Read a peer's stream; with it the peer goes."""
+        try:
+            await self._hear(channel)
+        finally:
+            await channel.reset()  # he only writes to it: that it is over he learns by this
+
+    async def _hear(self, channel: Channel) -> None:
         link = self._links.get(channel.peer)
         if link is None:
             link = self._welcome(channel.peer, channel.host, named=self._is_lead(channel.peer))
@@ -219,7 +225,7 @@ class Gossiper:
         finally:
             self._end(link)
             if channel is not None:
-                await channel.close()
+                await channel.reset()
 
     async def _open(self, peer: Peer) -> Channel:
         return await self._streams.open(

@@ -57,6 +57,10 @@ class Channel(Protocol):
         """End the stream; never raises."""
         ...
 
+    async def reset(self) -> None:
+        """End the stream at once, both ways, dropping what is under way; never raises."""
+        ...
+
 
 Handler = Callable[[Channel], Awaitable[None]]
 
