@@ -5,21 +5,25 @@ lack it. That says nothing of intent: a full disk and a wrong clock look the sam
 counted and named, and the book stays whole because several sources are asked.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Final
 
 GRACE_S: Final = 120.0
 STALE_S: Final = 1800.0  # a comparison this old says nothing any more
 WITNESSES: Final = 2
 MAX_SOURCES: Final = 64
+MAX_LACKS: Final = 1000  # of one source that are remembered; one that lacks more is no witness
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     at: float
     lacks: frozenset[bytes]
+    whole: bool  # these are all that it lacks
 
 
 class Omissions:
@@ -37,41 +41,51 @@ class Omissions:
 
     def compared(self, source: bytes, lacks: frozenset[bytes], now: float) -> None:
         """Note what a source lacked in a comparison just now."""
-        self._seen[source] = _Seen(now, lacks)
+        kept = frozenset(nsmallest(MAX_LACKS, lacks))
+        self._seen[source] = _Seen(now, kept, len(kept) == len(lacks))
         self._seen.move_to_end(source)
         if len(self._seen) > MAX_SOURCES:
             self._seen.popitem(last=False)
 
     def omitted(self, now: float) -> dict[bytes, int]:
         """Return for each source that withholds offers how many they are."""
-        return {
-            source: number
-            for source, seen in self._seen.items()
-            if (number := sum(1 for _ in self._withheld(source, seen, now)))
-        }
+        found = self._withheld(now)
+        return {source: len(hashes) for source, hashes in found.items()}
 
     def news(self, now: float) -> int:
         """Return how many offers are withheld that were not counted before."""
-        found = {
-            (source, hashed)
-            for source, seen in self._seen.items()
-            for hashed in self._withheld(source, seen, now)
+        pairs = {
+            (source, hashed) for source, hashes in self._withheld(now).items() for hashed in hashes
         }
-        fresh = found - self._counted
+        fresh = pairs - self._counted
         self._counted |= fresh
         return len(fresh)
 
-    def _withheld(self, source: bytes, seen: _Seen, now: float) -> Iterable[bytes]:
-        if seen.at + STALE_S <= now:
-            return
-        for hashed in seen.lacks:
+    def _withheld(self, now: float) -> dict[bytes, list[bytes]]:
+        """Return what each source withholds, in one pass over what they lack.
+
+        How many hold an offer is how many were compared since we had it, less those of them
+        that lacked it; a source that lacks it is none of the others.
+        """
+        witnesses = [seen for seen in self._seen.values() if seen.whole]
+        lacking: dict[bytes, list[float]] = {}  # hash -> when each witness lacked it
+        for seen in self._seen.values():
+            for hashed in seen.lacks:
+                lacking.setdefault(hashed, []).extend([seen.at] if seen.whole else [])
+        times = sorted(seen.at for seen in witnesses)
+        missed = set[bytes]()
+        for hashed, lacked in lacking.items():
             since = self._since.get(hashed)
-            if since is None or seen.at < since + GRACE_S:
+            if since is None:
                 continue
-            holders = sum(
-                1
-                for other, theirs in self._seen.items()
-                if other != source and since <= theirs.at and hashed not in theirs.lacks
-            )
-            if holders >= WITNESSES:
-                yield hashed
+            compared = len(times) - bisect_left(times, since)
+            if compared - sum(at >= since for at in lacked) >= WITNESSES:
+                missed.add(hashed)
+        found = {}
+        for source, seen in self._seen.items():
+            if seen.at + STALE_S <= now:
+                continue
+            late = [h for h in missed & seen.lacks if seen.at >= self._since[h] + GRACE_S]
+            if late:
+                found[source] = late
+        return found

@@ -28,7 +28,7 @@ async def repair(session: Session, ours: list[Item]) -> Compared:
         found = list(ranges.differing(ours, low, told))
         closely = 2 * len(found) <= len(told)
         for start, end, count in found:
-            held = {h for place, h in ours if ranges.between(place, start, end)}
+            held = {hashed for _, hashed in ranges.inside(ours, start, end)}
             if not count:
                 lacks |= held
             elif held and closely and count > FEW and (start, end) != (low, high):

@@ -49,11 +49,11 @@ def fingerprint(hashes: Iterable[bytes]) -> bytes:
 
 def parts(items: Sequence[Item], low: bytes, high: bytes) -> list[Part]:
     """Part what we hold of [low, high), `items` being in order of place."""
-    inside = _between(items, low, high)
-    size = len(inside) if len(inside) <= FEW else -(-len(inside) // PARTS)
+    held = inside(items, low, high)
+    size = len(held) if len(held) <= FEW else -(-len(held) // PARTS)
     found = []
-    for start in range(0, len(inside), max(1, size)):
-        chunk, after = inside[start : start + size], inside[start + size : start + size + 1]
+    for start in range(0, len(held), max(1, size)):
+        chunk, after = held[start : start + size], held[start + size : start + size + 1]
         until = after[0][0] if after else high
         found.append(Part(until, len(chunk), fingerprint(hashed for _, hashed in chunk)))
     return found or [Part(high, 0, fingerprint(()))]
@@ -64,7 +64,7 @@ def differing(
 ) -> Iterator[tuple[bytes, bytes, int]]:
     """Yield (low, high, their count) of each part in which ours is another set."""
     for part in told:
-        ours = _between(items, low, part.until)
+        ours = inside(items, low, part.until)
         if part.fingerprint != fingerprint(hashed for _, hashed in ours):
             yield low, part.until, part.count
         low = part.until
@@ -96,6 +96,7 @@ def parts_in(value: object, low: bytes, high: bytes) -> list[Part]:
     return told
 
 
-def _between(items: Sequence[Item], low: bytes, high: bytes) -> Sequence[Item]:
+def inside(items: Sequence[Item], low: bytes, high: bytes) -> Sequence[Item]:
+    """Return those of `items`, which are in order of place, that lie in [low, high)."""
     start = bisect_left(items, (low, b""))
     return items[start : bisect_left(items, (high, b"")) if high else len(items)]

@@ -1,0 +1,108 @@
+"""Hostile sources of a market: what they cost the node that compares itself with them."""
+
+import hashlib
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orderbook import shell_repair
+from orderbook.omission import GRACE_S, MAX_LACKS, WITNESSES, Omissions
+from orderbook.shell_source import Fetched
+from p2pnode.base import ranges
+from p2pnode.base.ranges import Item, Part
+
+SMALL_S = 0.5  # of a core, for what one round may cost
+
+
+def items(count: int) -> list[Item]:
+    """Return a book's list: places in order, and hashes."""
+    names = (hashlib.sha512(str(n).encode()).digest() for n in range(count))
+    return sorted((name[:33], name[31:63]) for name in names)
+
+
+def test_sources_that_show_nothing_cost_next_to_nothing() -> None:
+    """Twenty of them, beside two honest ones, and a book of 20,000 offers."""
+    hashes = [hashed for _, hashed in items(20_000)]
+    found = Omissions()
+    found.have(hashes, 0.0)
+    for n in range(20):
+        found.compared(bytes([n]) * 32, frozenset(hashes), GRACE_S + n)
+    for n in (100, 101):
+        found.compared(bytes([n]) * 32, frozenset(), GRACE_S + 50)
+    began = time.process_time()
+    told, news = found.omitted(GRACE_S + 60), found.news(GRACE_S + 60)
+    assert time.process_time() - began < SMALL_S
+    assert told == {bytes([n]) * 32: MAX_LACKS for n in range(20)}
+    assert news == 20 * MAX_LACKS
+    assert found.news(GRACE_S + 61) == 0
+
+
+def test_who_lacks_too_much_to_tell_vouches_for_nothing() -> None:
+    """Two that lack all of 2,000 offers are no witnesses that one of them is held."""
+    hashes = sorted(hashed for _, hashed in items(2_000))
+    found = Omissions()
+    found.have(hashes, 0.0)
+    for n in range(2):
+        found.compared(bytes([n]) * 32, frozenset(hashes), GRACE_S)
+    found.compared(b"h" * 32, frozenset(hashes[-1:]), GRACE_S)  # honest, one is on its way
+    assert found.omitted(GRACE_S + 1) == {}
+
+
+SETS = st.frozensets(st.sampled_from(range(5)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    had=st.lists(st.integers(0, 300), min_size=5, max_size=5),
+    told=st.lists(st.tuples(st.integers(0, 400), SETS), max_size=6),
+)
+def test_an_offer_is_withheld_as_its_definition_says(
+    had: list[int], told: list[tuple[int, frozenset[int]]]
+) -> None:
+    """Compared two minutes after we had it, and two others held it when compared since."""
+    found, since = Omissions(), dict(enumerate(had))
+    for at in sorted(set(had)):
+        found.have([bytes([n]) for n, when in since.items() if when <= at], float(at))
+    for source, (at, lacks) in enumerate(told):
+        found.compared(bytes([source]), frozenset(bytes([n]) for n in lacks), float(at))
+    expected = {}
+    for source, (at, lacks) in enumerate(told):
+        others = [one for n, one in enumerate(told) if n != source]
+        held = {n: sum(since[n] <= a and n not in low for a, low in others) for n in lacks}
+        count = sum(at >= since[n] + GRACE_S and held[n] >= WITNESSES for n in lacks)
+        if count:
+            expected[bytes([source])] = count
+    assert found.omitted(401.0) == expected
+
+
+class Hostile:
+    """A source in whose every answer all is another set than ours, and much of it."""
+
+    def __init__(self, ours: list[Item]) -> None:
+        self.asked, self._ours = 0, ours
+
+    async def digest(self, low: bytes = b"", high: bytes = b"") -> list[Part]:
+        self.asked += 1
+        if self.asked > 100:
+            raise EnoughAsked
+        told = ranges.parts(self._ours, low, high)
+        return [Part(part.until, 1000, bytes(16)) if n % 2 else part for n, part in enumerate(told)]
+
+    async def fetch(self, low: bytes = b"", high: bytes = b"") -> Fetched:
+        return Fetched(0, frozenset())
+
+
+class EnoughAsked(Exception):
+    pass
+
+
+async def test_a_source_that_never_agrees_costs_little_for_each_of_its_answers() -> None:
+    ours = items(20_000)
+    source = Hostile(ours)
+    began = time.process_time()
+    with pytest.raises(EnoughAsked):
+        await shell_repair.repair(source, ours)  # type: ignore[arg-type]
+    assert source.asked == 101
+    assert (time.process_time() - began) / source.asked < 0.02
