@@ -9,22 +9,21 @@ from typing import Any
 
 from orderbook import work
 from orderbook.currencies import check_currency, exponent
-from orderbook.offer import DEFAULT_DEPOSIT_BP, Offer, Side
+from orderbook.offer import Offer, Side
 from orderbook.own import Answers, OwnOffer, Triggers
 from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
 from p2pnode.app.routes import Call, Route
 from p2pnode.base.errors import LocalFault, NotFound, UsageFault
 
-# The API's name of each field, by the offer's own.
-_INTEGERS = {
-    "min_sat": "min_sat",
-    "max_sat": "max_sat",
-    "dep_b_bp": "deposit_buyer_bp",
-    "dep_s_bp": "deposit_seller_bp",
-    "peer_trades": "peer_trades",
-    "peer_days": "peer_days",
-}
+_INTEGERS = (  # the offer's own name of a field, the API's
+    ("min_sat", "min_sat"),
+    ("max_sat", "max_sat"),
+    ("dep_b_bp", "deposit_buyer_bp"),
+    ("dep_s_bp", "deposit_seller_bp"),
+    ("peer_trades", "peer_trades"),
+    ("peer_days", "peer_days"),
+)
 _LISTS = ("countries", "languages", "escrow_kinds")
 
 
@@ -124,7 +123,6 @@ class _Offers:
             raise UsageFault("price: say it, or margin_bp", field="price")
         for name in ("min_sat", "max_sat"):
             call.integer(name)  # there must be both
-        terms: dict[str, Any] = {"dep_b_bp": DEFAULT_DEPOSIT_BP, "dep_s_bp": DEFAULT_DEPOSIT_BP}
         own = await self._maker.create(
             side=side_of(call.text("side")),
             currency=call.text("currency"),
@@ -132,17 +130,15 @@ class _Offers:
             answers=_answers(call, Answers()),
             triggers=_triggers(call, Triggers()),
             ends_in_s=call.integer("ends_in_s", 0),
-            **(terms | _terms(call)),
+            **_terms(call),
         )
         return self._json(own)
 
     async def clone(self, call: Call) -> dict[str, Any]:
         own = self._maker.get_mine(call.text("offer_id"))
         offer, named = own.offer, self._named(call)
-        now = {
-            name: getattr(offer, name)
-            for name in (*_INTEGERS, *_LISTS, "price", "margin_bp", "terms")
-        }
+        names = (*(name for name, _ in _INTEGERS), *_LISTS, "price", "margin_bp", "terms")
+        now = {name: getattr(offer, name) for name in names}
         made = await self._maker.create(
             side=side_of(call.text("side", offer.side.name)),
             currency=call.text("currency", offer.currency),
@@ -221,7 +217,7 @@ class _Offers:
 def _terms(call: Call) -> dict[str, Any]:
     """Read what a call says of an offer's terms, by the names of its fields."""
     found: dict[str, Any] = {
-        field: call.integer(name) for field, name in _INTEGERS.items() if name in call.body
+        field: call.integer(name) for field, name in _INTEGERS if name in call.body
     }
     if "price" in call.body or "margin_bp" in call.body:
         found |= {"price": call.integer("price", 0), "margin_bp": call.integer("margin_bp", 0)}

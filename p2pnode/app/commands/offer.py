@@ -37,9 +37,9 @@ for _command in FINDING:
 @with_terms
 @common
 def create(session: Session, side: str | None, currency: str, **options: Any) -> None:
-    r"""Publish an offer; it is kept published until you cancel it, or until it ends.
+    r"""Publish an offer.
 
-    A trade reserves it; when the trade is over, publish another. Who proposes another price
+    It is kept published until you cancel it, or until it ends. A trade reserves it; when the trade is over, publish another. Who proposes another price
     is answered as the last three options say; they, the triggers and your accounts stay with
     your node.
 
@@ -49,7 +49,7 @@ def create(session: Session, side: str | None, currency: str, **options: Any) ->
     p2pnode offer create --buy --cur EUR --min 0.005 --max 0.02 \
         --margin -1.5 --account home --account second --country DE --country AT
     p2pnode offer create --sell --cur EUR --min 0.005 --max 0.01 \
-        --margin 2 --account home --buyer-deposit 0 --disable-below 55000 --expires 7d
+        --margin 2 --account home --buyer-deposit 0 --expires 7d
     """
     if side is None:
         raise click.UsageError("Say --sell or --buy.")
@@ -128,7 +128,7 @@ def edit(session: Session, offer_id: str, **options: Any) -> None:
 @click.argument("offer_id", metavar="ID")
 @common
 def enable(session: Session, offer_id: str) -> None:
-    r"""Publish a disabled offer again.
+    r"""Publish one of your offers again.
 
     \b
     p2pnode offer enable c05e12
