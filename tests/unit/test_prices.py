@@ -1,5 +1,6 @@
 """The reference price: which sources count, what is refused, and what is said about it."""
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from orderbook.backend_prices import open_sources
 from orderbook.backend_prices_file import FilePrices
+from orderbook.price_adapters import ADAPTERS, read_answer
 from orderbook.prices import STALE_S, STRAY_BP, Quote, read_json, read_price, refer
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.units import MAX_PRICE
@@ -258,3 +260,35 @@ async def test_a_directory_is_no_file(tmp_path):
 def test_the_sources_of_the_settings(tmp_path):
     made = open_sources(("kraken", "file:p.json"), tmp_path, "socks5://127.0.0.1:9050")
     assert [(s.name, s.live) for s in made] == [("kraken", False), ("file:p.json", True)]
+
+
+# ------------------------------------------------------------------ adapters, any answer
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                "error result c XXBTZEUR data currency rates EUR eur last timestamp bitcoin "
+                "last_updated_at time".split()
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@given(JSON)
+def test_any_answer_is_a_price_or_a_fault_with_a_name(name, found):
+    try:
+        said = read_answer(ADAPTERS[name], json.dumps(found).encode(), ("EUR",))
+    except InvalidRecord:
+        return
+    assert set(said.prices) | set(said.faults) <= {"EUR"}
+    for price, at in said.prices.values():
+        assert 0 < price <= MAX_PRICE
+        assert at >= 0
