@@ -270,8 +270,22 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                "error result c XXBTZEUR data currency rates EUR eur last timestamp bitcoin "
-                "last_updated_at time".split()
+                [
+                    "error",
+                    "result",
+                    "c",
+                    "XXBTZEUR",
+                    "data",
+                    "currency",
+                    "rates",
+                    "EUR",
+                    "eur",
+                    "last",
+                    "timestamp",
+                    "bitcoin",
+                    "last_updated_at",
+                    "time",
+                ]
             ),
             inner,
             max_size=4,
