@@ -5,6 +5,8 @@
 A message goes into the book before it goes on, through the one way in that verifies. What is
 not valid is rejected, and whoever brings it loses standing; what is beaten, expired, or has
 long been known is ignored, since an honest node may not know yet, and a replay moves nothing.
+An edit costs its maker no work, so of one offer so many versions a minute are passed on; the
+others reach every book by its holders and by repair, the last of them alone.
 """
 
 import hashlib
@@ -18,9 +20,12 @@ import trio
 from orderbook.offer import MAX_BYTES, Offer
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Gossip, Reachable, Verdict
+from p2pnode.base.quota import Buckets
 
 FRESH_S: Final = 30.0  # an offer that came by another path so lately is still passed on
 MAX_FRESH: Final = 4096
+VERSIONS: Final = 8  # of one maker's slot that are passed on at once
+VERSION_S: Final = 30.0  # and one more after so long
 
 
 class Taken(Protocol):
@@ -59,7 +64,9 @@ class MarketGossip:
     def __init__(self, gossip: Gossip, network: Network, held: Held) -> None:
         self._gossip, self._network, self._held = gossip, network, held
         self._take: Take | None = None
-        self._fresh: OrderedDict[bytes, float] = OrderedDict()  # SHA-256 -> when it came
+        self._fresh: OrderedDict[bytes, tuple[float, bool]] = OrderedDict()  # SHA-256 -> when
+        # it came, and whether it may go on
+        self._paces = Buckets(1 / VERSION_S, VERSIONS)  # of places
 
     def feed(self, take: Take) -> None:
         """Bring what is heard to the book by `take(raws, currency)`."""
@@ -68,9 +75,10 @@ class MarketGossip:
     def heard(self, offer: Offer, raw: bytes) -> None:
         """Take note of an offer that has changed the book, by whatever path."""
         now = trio.current_time()
-        self._fresh[hashlib.sha256(raw).digest()] = now
+        goes_on = self._paces.take((offer.currency, offer.place), now)
+        self._fresh[hashlib.sha256(raw).digest()] = (now, goes_on)
         while self._fresh:
-            oldest = next(iter(self._fresh.values()))
+            oldest, _ = next(iter(self._fresh.values()))
             if oldest + FRESH_S > now and len(self._fresh) <= MAX_FRESH:
                 break
             self._fresh.popitem(last=False)
@@ -95,13 +103,15 @@ class MarketGossip:
         """Take a message into the book. Raises StorageFault."""
         if len(raw) > MAX_BYTES:
             return Verdict.REJECT
+        hashed = hashlib.sha256(raw).digest()
         if self._held.knows(raw):
-            came = self._fresh.get(hashlib.sha256(raw).digest(), float("-inf"))
+            came, goes_on = self._fresh.get(hashed, (float("-inf"), False))
             fresh = came + FRESH_S > trio.current_time()
-            return Verdict.ACCEPT if fresh else Verdict.IGNORE
+            return Verdict.ACCEPT if fresh and goes_on else Verdict.IGNORE
         if self._take is None:
             return Verdict.IGNORE
         taken = await self._take([raw], currency)
         if taken.lies:
             return Verdict.REJECT
-        return Verdict.ACCEPT if taken.news else Verdict.IGNORE
+        _, goes_on = self._fresh.get(hashed, (0.0, True))
+        return Verdict.ACCEPT if taken.news and goes_on else Verdict.IGNORE
