@@ -14,23 +14,36 @@ from typing import Final
 
 import click
 
+from p2pnode.app.demo.market import MAX_OFFERS
 from p2pnode.app.demo.processes import Processes, ProcessFault
 from p2pnode.app.demo.show import HumanShow, JsonShow, Show
-from p2pnode.app.demo.story import NODES, check, play
+from p2pnode.app.demo.stage import CURRENCY, TAKER
+from p2pnode.app.demo.story import NODES, Ended, check, play
 from p2pnode.base.errors import LocalFault, NodeError, StorageFault
 
 LOOK_S: Final = 0.2
+LOOKS: Final = (
+    f"offer list --sell --cur {CURRENCY}",
+    f"offer list --sell --cur {CURRENCY} --takeable --why",
+    f"market book {CURRENCY}",
+    f"market price {CURRENCY}",
+)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a step.")
 @click.option("--keep", is_flag=True, help="Leave the network up until Ctrl-C.")
 @click.option(
+    "--offers",
+    type=click.IntRange(1, MAX_OFFERS),
+    help="Then fill the order book with so many offers, such as 200.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="A new folder for all nodes' data, which stays [default: a temporary one].",
 )
-def demo(as_json: bool, keep: bool, data_dir: Path | None) -> None:
+def demo(as_json: bool, keep: bool, offers: int | None, data_dir: Path | None) -> None:
     r"""Run a whole network on this machine and trade on it, in under a minute.
 
     A private chain, a seed, three bonded arbiters, a maker and a taker, each a process of its
@@ -39,15 +52,18 @@ def demo(as_json: bool, keep: bool, data_dir: Path | None) -> None:
     \b
     p2pnode demo
     p2pnode demo --keep         then talk to the nodes from another terminal
+    p2pnode demo --keep --offers 200        with an order book to look round in
     p2pnode demo --json | jq -c 'select(.event=="done").balances'
     """
     show: Show = JsonShow() if as_json else HumanShow()
     with _interruptible(), _folder(data_dir) as root:
         try:
             with Processes(root) as net:
-                answer, draws = play(net, show)
-                show.done(answer, draws, _commands(net) if keep else ())
-                check(answer)
+                ended = play(net, show, offers or 0)
+                if ended.book:
+                    show.book(ended.book.line)
+                show.done(ended.answer, ended.draws, _commands(net, ended) if keep else ())
+                check(ended.answer)
                 if keep:
                     _stay(net)
         except NodeError as error:
@@ -97,14 +113,18 @@ def _folder(data_dir: Path | None) -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _commands(net: Processes) -> list[str]:
-    """Return a command for each process that stays up."""
+def _commands(net: Processes, ended: Ended) -> list[str]:
+    """Return a command for each process that stays up, and a look round the order book."""
     program = "p2pnode"
     lines = [f"{program} sandbox mine 1 --electrum {net.electrum}"]
     for name in NODES:
         verb = {"maker": "wallet balance", "taker": "trade list"}.get(name, "status")
         verb = "arbiter cases" if name.startswith("arbiter") else verb
         lines.append(f"{program} {verb} --data-dir {shlex.quote(str(net.data_dir(name)))}")
+    if ended.book:
+        where = f"--data-dir {shlex.quote(str(net.data_dir(TAKER)))}"
+        look = [*LOOKS, *([ended.book.show, ended.book.take] if ended.book.take else [])]
+        lines += [f"{program} {words} {where}" for words in look]
     return lines
 
 

@@ -39,6 +39,9 @@ class Show:
     def step(self, step: str, who: str, what: str, txid: str = "") -> None:
         """Tell of a step that is done."""
 
+    def book(self, line: Mapping[str, Any]) -> None:
+        """Tell what the order book holds, for programs: people have read it in the steps."""
+
     def done(
         self,
         answer: Mapping[str, Any],
@@ -60,6 +63,10 @@ class JsonShow(Show):
         if txid:
             answer["txid"] = txid
         self._print(answer | {"seconds": self.seconds, "text": what})
+
+    def book(self, line: Mapping[str, Any]) -> None:
+        """Print the object of the event `offers`."""
+        self._print(line)
 
     def done(
         self,

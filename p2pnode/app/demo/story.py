@@ -4,15 +4,18 @@
     bonds     three arbiters lock bitcoin, and are drawn by its weight
     trade 1   offered, found, taken, drawn, funded, paid, released
     trade 2   offered, found, taken, drawn, funded, paid, disputed, heard, ruled
+    book      with --offers alone: many offers by all of them, listed by others, one taken
 
 Everything is said through the command line and watched through the local API; each wait is
 for a condition, bounded, and names whom it waits for.
 """
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from p2pnode.app.demo import ledger, trading
+from p2pnode.app.demo import fill, ledger, market, trading
 from p2pnode.app.demo.processes import CHAIN, Processes, ProcessFault
 from p2pnode.app.demo.show import Show
 from p2pnode.app.demo.stage import ARBITERS, MAKER, SEED, TAKER, WALLETS, Stage
@@ -24,17 +27,26 @@ LOCK_DAYS: Final = 365
 RIPE_BLOCKS: Final = 9  # one to confirm, two to age, six down to the anchor
 NODES: Final = (SEED, *WALLETS)
 
-Ended = tuple[dict[str, Any], list[dict[str, Any]]]
+PRICES: Final = "prices.json"  # in a node's data directory: what bitcoin costs
 
 
-def play(net: Processes, show: Show) -> Ended:
-    """Play it all; return the last object and the verified draws.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What came out: the last object, the verified draws, the order book if there is one."""
+
+    answer: dict[str, Any]
+    draws: list[dict[str, Any]]
+    book: fill.Filled | None = None
+
+
+def play(net: Processes, show: Show, offers: int = 0) -> Ended:
+    """Play it all, then fill an order book with so many offers; return what came out.
 
     Raises ProcessFault naming who did not do his part.
     """
     stage = Stage(net, show)
     show.part("A chain, a seed, three arbiters, a maker and a taker, each a process")
-    _start(stage)
+    _start(stage, judging_seed=offers > 0)
     _fund(stage)
     _bond(stage)
     _register(stage)
@@ -46,22 +58,24 @@ def play(net: Processes, show: Show) -> Ended:
     draws = stage.checked()
     due = ledger.expected(before, [first.end, second.end])
     balances = _balances(stage, before, due)
+    book = fill.fill(stage, offers) if offers else None
     trades = [first.line, second.line]
-    return {
-        "event": "done",
-        "seconds": show.seconds,
-        "trades": trades,
-        "balances": balances,
-    }, draws
+    done = {"event": "done", "seconds": show.seconds, "trades": trades, "balances": balances}
+    return Ended(done, draws, book)
 
 
-def _start(stage: Stage) -> None:
-    """Start the processes; what need not wait for another does not."""
+def _start(stage: Stage, *, judging_seed: bool = False) -> None:
+    """Start the processes; what need not wait for another does not.
+
+    A seed that is to judge needs the chain, as every arbiter does.
+    """
     net, show = stage.net, stage.show
     show.doing(CHAIN, "starts; each node draws its key")
     seed = net.begin_init(SEED)
     net.begin_chain()
     made = {SEED: seed.answer()}
+    if judging_seed:
+        net.chain_ready()
     net.run(SEED, "--seed")
     begun = {name: net.begin_init(name) for name in WALLETS}
     chain = net.chain_ready()
@@ -69,6 +83,8 @@ def _start(stage: Stage) -> None:
     show.step("chain", CHAIN, f"serves Electrum on {chain['electrum']}, height {stage.height}")
     made |= {name: command.answer() for name, command in begun.items()}
     stage.names = {answer["node_id"]: name for name, answer in made.items()}
+    for name in made:
+        (net.data_dir(name) / PRICES).write_text(json.dumps(market.prices(), indent=1) + "\n")
     show.doing(SEED, "starts")
     seed_ready = net.ready(SEED)
     show.step("ready", SEED, f"listens on {seed_ready['addrs'][0]}")
