@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from dht.endpoint import MAX_ADDRS, Peer
+from dht.endpoint import MAX_ADDRS, Peer, is_public
 from dht.gossip import HEARTBEAT_S, Close, Router
 from dht.gossip_leads import Leads
 from dht.gossip_mesh import D
@@ -83,8 +83,11 @@ class Gossiper:
         *,
         subnets: Subnets | None = None,
         tally: Tally | None = None,
+        anywhere: bool = True,
     ) -> None:
+        """`anywhere`: addresses that are not public may be dialled on a stranger's word."""
         self.tally = tally or Tally()
+        self._anywhere = anywhere
         self.router = Router(randomness, subnets or Subnets(), self.tally)
         self._streams = streams
         self._leads = Leads()
@@ -134,14 +137,21 @@ class Gossiper:
         return sent
 
     def meet(self, topic: str, peers: Sequence[Reachable]) -> None:
-        """Name nodes that are said to be in a topic: as many as are wanted are dialled."""
+        """Name nodes that are said to be in a topic: as many as are wanted are dialled.
+
+        Raises InvalidRecord for what is no address.
+        """
         if topic not in self._judges:
             return
         others = [p for p in peers if p.node_id != self._streams.node_id]
-        self._leads.note(topic, [Peer(p.node_id, p.addrs[:MAX_ADDRS]) for p in others])
+        self._leads.note(topic, [Peer(p.node_id, self._dialable(p.addrs)) for p in others])
         for peer in others:
             self.router.name(peer.node_id)
         self._dial_more()
+
+    def _dialable(self, addrs: Sequence[str]) -> tuple[str, ...]:
+        kept = (addr for addr in addrs if self._anywhere or is_public(addr))
+        return tuple(kept)[:MAX_ADDRS]
 
     # ------------------------------------------------------------------ streams
 

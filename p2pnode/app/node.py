@@ -198,7 +198,12 @@ class Node:
             histories=standing,
         )
         subnets = Subnets(settings.exempt())
-        gossip = Gossiper(self._streams, randomness, subnets=subnets, tally=self._streams.tally)
+        gossip = Gossiper(
+            *(self._streams, randomness),
+            subnets=subnets,
+            tally=self._streams.tally,
+            anywhere=network.bondless,
+        )
         spread = MarketGossip(gossip, network, store)
         sync = Sync(
             store,

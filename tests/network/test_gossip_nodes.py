@@ -54,3 +54,40 @@ async def test_who_brings_what_is_rejected_is_closed_and_not_let_in_again():
         assert not [data for data, _ in c.judged if data.startswith(b"bad")]
         await b.gossip.publish(TOPIC, b"good")
         await until(lambda: c.got(b"good"))
+
+
+async def test_an_address_that_is_not_public_is_not_dialled_on_a_strangers_word():
+    async with talkers(2) as (a, b):
+        a.gossip._anywhere = False
+        before = b.counts["connections_in"]
+        a.gossip.meet(TOPIC, [b.peer])
+        await until(lambda: a.counts["gossip_dials_failed"] == 1)
+        assert b.counts["connections_in"] == before
+        a.gossip._anywhere = True
+        a.gossip.meet(TOPIC, [b.peer])
+        await until(lambda: a.id in b.meshed(), 20)  # after its wait of five seconds
+
+
+async def test_a_peer_that_comes_back_is_dialled_again():
+    async with talkers(2) as (a, b):
+        a.gossip.meet(TOPIC, [b.peer])
+        await until(lambda: b.id in a.meshed() and a.id in b.meshed())
+        for held in list(a.streams._connections.values()):
+            for connection in held.copy():
+                connection.kill()
+        await until(lambda: not a.meshed() and not b.meshed())
+        await until(lambda: b.id in a.meshed() and a.id in b.meshed(), 20)
+        await b.gossip.publish(TOPIC, b"back")
+        await until(lambda: a.got(b"back"))
+
+
+async def test_who_leaves_the_topic_is_let_go():
+    async with talkers(2) as (a, b):
+        a.gossip.meet(TOPIC, [b.peer])
+        await until(lambda: b.id in a.meshed() and a.id in b.meshed())
+        b.gossip.leave(TOPIC)
+        await until(lambda: not a.meshed())
+        a.gossip.leave(TOPIC)
+        for node in (a, b):
+            await until(lambda node=node: not node.gossip.router.peers(TOPIC))
+            assert await node.gossip.publish(TOPIC, b"nobody") == 0
