@@ -9,8 +9,8 @@ what a trade is made of (`matching`) is verified again.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median_low
 from typing import Any, Final
@@ -72,7 +72,7 @@ class BookStore:
         Raises InvalidRecord if it has expired or a better version is known.
         """
         offer.check_date(now)
-        with self._db.transaction():
+        with self._step():
             changed = self._put(offer, raw, now)
             self._bound((offer.maker,), now)
         if not changed and not self.knows(raw):
@@ -82,7 +82,7 @@ class BookStore:
     def admit_all(self, found: Sequence[tuple[Offer, bytes]], now: int) -> tuple[bytes, ...]:
         """Take in verified offers in one transaction; return those that changed the set."""
         news, makers = [], set()
-        with self._db.transaction():
+        with self._step():
             for offer, raw in found:
                 with suppress(InvalidRecord):
                     offer.check_date(now)
@@ -91,6 +91,17 @@ class BookStore:
                         makers.add(offer.maker)
             self._bound(makers, now)
         return tuple(news)
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """Commit everything inside at once, or nothing: the count as well."""
+        before = self._count
+        try:
+            with self._db.transaction():
+                yield
+        except BaseException:
+            self._count = before
+            raise
 
     def _put(self, offer: Offer, raw: bytes, now: int) -> bool:
         row = values(offer, raw, now)
@@ -138,7 +149,7 @@ class BookStore:
 
     def forget(self, now: int) -> None:
         """Drop what has expired, and what expires later than an offer may."""
-        with self._db.transaction():
+        with self._step():
             self._drop_over(now)
 
     # ------------------------------------------------------------------ for other nodes
