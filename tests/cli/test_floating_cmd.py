@@ -168,7 +168,10 @@ def test_another_price_is_proposed_on_a_floating_offer(here: Town) -> None:
     assert until(here, answer["trade_id"], "Funding")["fiat_minor"] == 30_350
 
 
-def test_a_sum_that_was_agreed_holds_while_the_reference_moves(here: Town) -> None:
+@pytest.mark.parametrize("price", [2 * EUR, 0])
+def test_a_sum_that_was_agreed_holds_while_the_reference_moves_or_goes(
+    here: Town, price: int
+) -> None:
     offer_id = create(here, "--margin", "0")
     asked = take(here.taker, offer_id, "--fiat", "300", "--wait", "0", "--yes", "--json")
     short = loads(asked.stdout)["proposal_id"]
@@ -176,7 +179,7 @@ def test_a_sum_that_was_agreed_holds_while_the_reference_moves(here: Town) -> No
     assert here.maker(proposal, "accept", short, "--yes").exit_code == 0
     here.until(here.taker, short, "Countered")
     for name in ("maker", "taker"):
-        here.references[name].prices["EUR"] = 2 * EUR
+        here.references[name].prices["EUR"] = price
     accepted = here.taker(proposal, "accept", short, "--yes", "--json")
     assert accepted.exit_code == 0, accepted.stderr
     assert until(here, loads(accepted.stdout)["trade_id"], "Funding")["fiat_minor"] == 30_000
