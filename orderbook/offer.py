@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, Final, Self
 
 import msgpack
@@ -199,12 +200,7 @@ class Offer:
     @property
     def alike(self) -> bytes:
         """Return what all offers of the same terms share, whatever slot and day: 16 bytes."""
-        terms = [
-            value
-            for name, value in zip(FIELDS, self.body()[2:], strict=True)
-            if name not in _NOT_TERMS
-        ]
-        return hashlib.sha256(msgpack.packb(terms, use_bin_type=True)).digest()[:16]
+        return hashlib.sha256(msgpack.packb(_terms(self), use_bin_type=True)).digest()[:16]
 
     def withdrawal(self) -> "Offer":
         """Return this version's terms as a withdrawal."""
@@ -339,6 +335,7 @@ _SIDES: Final = (Side.BUY, Side.SELL)  # by their number
 _NOT_TERMS: Final = frozenset(
     ("offer_id", "slot", "seq", "said_trades", "said_partners", "said_since", "expires_at", "work")
 )
+_terms: Final = attrgetter(*(name for name in FIELDS if name not in _NOT_TERMS))
 
 
 @dataclass(frozen=True, slots=True)

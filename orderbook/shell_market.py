@@ -294,7 +294,8 @@ class Market:
             log.warning("%s: %s: %s", self.currency, source.node_id.hex()[:16], error)
             rooms.tally.add("sources_dropped")
             rooms.keep_out(source, DROP_S)
-            await rooms.crowd.lied(source.node_id)
+            with trio.move_on_after(LOCATE_S, shield=True):  # others may have all there is by now
+                await rooms.crowd.lied(source.node_id)
         except StorageFault as error:
             log.warning("%s: the book cannot be kept: %s", self.currency, error)
             return False
