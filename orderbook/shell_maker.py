@@ -282,7 +282,8 @@ class Maker:
                 await self._publish(own)
 
         async with trio.open_nursery() as nursery:
-            for listed in self._store.all():
+            for listed in self._store.active(now - LIFE_S):
+                await trio.lowlevel.checkpoint()  # others have their turn between commits
                 own = self._due(self._store.get(listed.offer_id) or listed, now)
                 if (
                     own.unpublished

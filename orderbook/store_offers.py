@@ -164,6 +164,14 @@ class OfferStore:
         """Return every own offer, oldest first."""
         return self._found("SELECT * FROM offers_own ORDER BY created_at, rowid")
 
+    def active(self, since: int) -> tuple[OwnOffer, ...]:
+        """Return those that are enabled or disabled, and those over that were signed since."""
+        return self._found(
+            "SELECT * FROM offers_own WHERE state IN ('enabled', 'disabled') OR signed_at > ? "
+            "ORDER BY created_at, rowid",
+            since,
+        )
+
     def living(self) -> tuple[OwnOffer, ...]:
         """Return those that are enabled or disabled, oldest first."""
         return self._found(

@@ -106,7 +106,7 @@ def test_without_a_reference_nobody_takes_blind(here: Town) -> None:
         "now: see `p2pnode market price --cur EUR`\n"
     )
     shown = here.taker(offer, "show", offer_id).stdout
-    assert "BTC at unpriced EUR" in shown
+    assert "BTC for EUR, unpriced\n" in shown
     assert "2.00 % below a reference price that this node does not know now" in (
         " ".join(shown.split())
     )

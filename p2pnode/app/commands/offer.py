@@ -187,7 +187,8 @@ def cancel(session: Session, offer_id: str) -> None:
 def _mine(o: dict[str, Any]) -> str:
     """Write one own offer; why it is disabled or over goes on a line of its own."""
     names = ",".join(name or "(gone)" for name in o["accounts"].values())
-    what = price(o) if o["margin_bp"] is None else f"{decimal(o['margin_bp'], 2)} %"
+    bp = o["margin_bp"]
+    what = price(o) if bp is None else f"{'+' if bp > 0 else ''}{decimal(bp, 2)} %"
     row = (
         f"{o['offer_id'][:6]}  {o['side']:<4}  {what + ' ' + o['currency']:>17}  "
         f"{span(o):<15}  {o['state']:<9}  {o['holders']:>4}  {names}"

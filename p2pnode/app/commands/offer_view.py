@@ -21,7 +21,7 @@ def whole(o: dict[str, Any]) -> list[str]:
     """Write one offer in full."""
     does = "SELLS" if o["side"] == "sell" else "BUYS"
     lines = [
-        f"Offer {o['offer_id'][:6]}   maker {does} {span(o)} BTC at {price(o)} {o['currency']}",
+        f"Offer {o['offer_id'][:6]}   maker {does} {span(o)} BTC {_at(o)}",
         f"  id        {o['offer_id']}",
         f"  hash      {o['offer_hash']}",
         f"  maker     {'you' if o['mine'] else o['maker']}",
@@ -42,6 +42,12 @@ def whole(o: dict[str, Any]) -> list[str]:
     if o["terms"]:
         lines.append(entry("terms", o["terms"]))
     return lines + _own(o) if "state" in o else lines
+
+
+def _at(o: dict[str, Any]) -> str:
+    """Write at which price, in the currency."""
+    known = o["margin_bp"] is None or o["price_now"]
+    return f"at {price(o)} {o['currency']}" if known else f"for {o['currency']}, unpriced"
 
 
 def _said(o: dict[str, Any]) -> str:
