@@ -98,6 +98,19 @@ class Deals:
         return terms
 
     @staticmethod
+    def unchanged(offer: Offer, shown: str) -> None:
+        """Raise LocalFault if an offer has other terms by now than those our user was shown.
+
+        `shown` is `alike` of what he saw, in hex; empty: he was shown nothing. A refresh changes
+        nothing of it; side, deposits or escrow kinds may change while the price stays.
+        """
+        if shown not in ("", offer.alike.hex()):
+            raise LocalFault(
+                "terms: the maker has changed the offer since you were shown it: look again",
+                field="terms",
+            )
+
+    @staticmethod
     def confirmed(terms: Terms, amount_sat: int, shown: int) -> int:
         """Return the sum to take at: the one that our user was shown, if it still holds.
 

@@ -4,6 +4,7 @@ A quote changes nothing. A proposal's `fiat_minor` is the sum that was named las
 what it makes of a BTC, rounded; `offer_price` is the offer's own.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 from escrow import bargain
@@ -77,7 +78,8 @@ class _Bargaining:
         )
         reference = self._deals.reference(offer.currency) if offer.floating else 0
         margin_bp = offer.margin_bp if offer.floating else None
-        return quote_json(found, terms) | {"reference": reference, "margin_bp": margin_bp}
+        more = {"reference": reference, "margin_bp": margin_bp, "terms": offer.alike.hex()}
+        return quote_json(found, terms) | more
 
     def _method(self, call: Call, offer: Offer, *, mine: bool) -> str:
         """Return the method that a quote is for: the named one, or that of the taker's account."""
@@ -88,6 +90,7 @@ class _Bargaining:
 
     async def propose(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
+        self._deals.unchanged(offer, call.text("terms", ""))
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
         terms = await self._deals.terms(offer, account.method, call.integer("amount_sat"))
         await self._deals.introduce(offer, account.method)
@@ -116,8 +119,11 @@ class _Bargaining:
         offer = await self._book.fetch(row.offer_id.hex())
         if offer.maker != row.peer:
             raise NotFound("the offer is no longer published", field="offer_id")
+        terms = fit.terms_of(offer, row.terms.method, row.terms.price)
+        if _promise(terms) != _promise(row.terms):
+            raise LocalFault("the maker has changed the offer since you proposed: propose again")
         trade_id = await self._exchange.opening.take(
-            fit.terms_of(offer, row.terms.method, row.terms.price),
+            terms,
             row.amount_sat,
             fit.disclosure(
                 self._account(row),
@@ -193,6 +199,11 @@ class _Bargaining:
             "trade_id": row.state.trade_id.hex() if isinstance(row.state, Taken) else None,
             "next": advise(row),
         }
+
+
+def _promise(terms: Terms) -> Terms:
+    """Return terms without what a refresh changes, and what the amount is held against anyway."""
+    return replace(terms, offer_hash=bytes(32), min_sat=1, max_sat=1)
 
 
 def _named(message: Message) -> Propose | Counter | None:

@@ -88,6 +88,7 @@ class _Trading:
 
     async def take(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"))
+        self._deals.unchanged(offer, call.text("terms", ""))
         amount_sat = call.integer("amount_sat")
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
         terms = await self._deals.terms(offer, account.method, amount_sat)

@@ -93,6 +93,7 @@ def test_the_figures_are_in_the_json_of_the_quote(here: Town) -> None:
     found = here.taker.client().post(
         "/v1/quotes", offer_id=offer_id, amount_sat=500_000, fiat_minor=30_000
     )
+    assert len(bytes.fromhex(found.pop("terms"))) == 16
     assert found | {"price": 0} == {
         "role": "buyer",
         "amount_sat": 500_000,

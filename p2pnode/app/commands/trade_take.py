@@ -78,7 +78,7 @@ def take(
         asked["fiat_minor"] = fiat_of(found, amount_sat, price_text, fiat_text)
     quote = session.client.post("/v1/quotes", **asked)
     session.remark("\n".join(costs(quote)))
-    asked["method"] = quote["method"]
+    asked["method"], asked["terms"] = quote["method"], quote["terms"]
     if not proposing:
         session.confirm("Take this offer?", yes)
         asked["fiat_minor"] = quote["fiat_minor"]  # taken at what was shown, or not at all
