@@ -8,33 +8,26 @@ A step is synchronous from reading the row to the commit, its seq drawn inside. 
 waited for is the proof of work; a step that wants a new slot looks again once it is there.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import trio
-
 from orderbook import work
 from orderbook.needs import Histories, Records, References, Unpriced, Unproven
-from orderbook.offer import LIFE_S, REFRESH_S, Offer
+from orderbook.offer import LIFE_S, Offer
 from orderbook.own import Answers, OfferState, OwnOffer, Triggers, default_kinds, end_of
 from orderbook.query import has_prefix, hex_prefix, single
+from orderbook.shell_upkeep import Upkeep
 from orderbook.shell_versions import MAX_MARKET, Versions
 from orderbook.shell_work import Miner
 from orderbook.store_offers import OfferStore
-from p2pnode.base.errors import LocalFault, NodeError, NotFound, Unreachable
+from p2pnode.base.errors import LocalFault, NotFound
 from p2pnode.base.identity import Identity
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness
 from p2pnode.base.store import Database
 
-log: Final = logging.getLogger(__name__)
-
 MAX_OWN: Final = 64  # own offers enabled or disabled
-TICK_S: Final = 5  # between looks at what is due, and between tries to publish
-AHEAD_S: Final = 3600  # the next day's work is sought so long before it is needed
-PUTS: Final = 4  # versions on their way at a time
 
 
 class Maker:
@@ -55,7 +48,7 @@ class Maker:
     ) -> None:
         self.network = network
         self._identity, self.clock = identity, clock
-        self._randomness, self._records = randomness, records
+        self._randomness = randomness
         self.references = references or Unpriced()
         self.histories = histories or Unproven()
         self.caps = caps or {}  # an operator's lower ones
@@ -66,9 +59,10 @@ class Maker:
             *(self.references, self.histories, self.caps),
         )
         self.on_version: Callable[[Offer, bytes], None] = lambda _offer, _raw: None
-        self._told: dict[bytes, int] = {}  # the seq of each offer that `on_version` was given
-        self._fresh: set[bytes] = set()  # own offers signed since this start
-        self._wake = trio.Event()
+        self._upkeep = Upkeep(
+            *(self._store, self._versions, self.miner, records, clock),
+            lambda offer, raw: self.on_version(offer, raw),
+        )
 
     @property
     def node_id(self) -> bytes:
@@ -173,13 +167,13 @@ class Maker:
         own = self._living(offer_id)
         if not own.enabled:
             raise LocalFault(f"offer {_short(own)} is disabled already", field="offer_id")
-        return await self._publish(self._turn(own, OfferState.DISABLED, why=why))
+        return await self._upkeep.publish(self._upkeep.turn(own, OfferState.DISABLED, why=why))
 
     async def withdraw(self, offer_id: bytes) -> OwnOffer:
         """Take an own offer back for good. Raises NotFound, LocalFault while a trade holds it."""
         own = self._living(offer_id)
-        turned = self._turn(own, OfferState.WITHDRAWN, why="by its maker")
-        return await self._publish(turned) if own.enabled else turned
+        turned = self._upkeep.turn(own, OfferState.WITHDRAWN, why="by its maker")
+        return await self._upkeep.publish(turned) if own.enabled else turned
 
     def answer(self, offer_id: bytes, answers: Answers) -> OwnOffer:
         """Set how proposals for an own offer are answered; what is published stays as it is.
@@ -203,7 +197,7 @@ class Maker:
             return
         if not own.enabled:
             raise LocalFault(f"offer {_short(own)} is {own.state}", field="offer_id")
-        self._turn(own, OfferState.RESERVED, trade_id=trade_id)
+        self._upkeep.turn(own, OfferState.RESERVED, trade_id=trade_id)
 
     def release(self, trade_id: bytes) -> None:
         """Put back what a trade had reserved, after it came to nothing."""
@@ -212,9 +206,9 @@ class Maker:
                 continue
             if self._versions.slot_for(own) is None:
                 why = f"{MAX_MARKET} offers stood in its market when its trade ended"
-                self._turn(own, OfferState.DISABLED, why=why)
+                self._upkeep.turn(own, OfferState.DISABLED, why=why)
             else:
-                self._turn(own, OfferState.ENABLED)
+                self._upkeep.turn(own, OfferState.ENABLED)
 
     # -- reading
 
@@ -264,59 +258,7 @@ class Maker:
 
     async def run(self) -> None:
         """Keep own offers published until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._mine_ahead)
-            while True:
-                await self._publish_due()
-                with trio.move_on_after(TICK_S):
-                    await self._wake.wait()
-                self._wake = trio.Event()
-
-    async def _publish_due(self) -> None:
-        now = self.clock.now()
-        self._store.prune(now)
-        limiter = trio.CapacityLimiter(PUTS)
-
-        async def publish(own: OwnOffer) -> None:
-            async with limiter:
-                await self._publish(own)
-
-        async with trio.open_nursery() as nursery:
-            for listed in self._store.active(now - LIFE_S):
-                await trio.lowlevel.checkpoint()  # others have their turn between commits
-                own = self._due(self._store.get(listed.offer_id) or listed, now)
-                if (
-                    own.unpublished
-                    and own.offer.expires_at > now
-                    and not self._versions.is_replaced(own)
-                ):
-                    nursery.start_soon(publish, own)
-
-    def _due(self, own: OwnOffer, now: int) -> OwnOffer:
-        """Do what time and the reference ask of an own offer; return it as it is then."""
-        if own.state in (OfferState.ENABLED, OfferState.DISABLED) and 0 < own.ends_at <= now:
-            return self._turn(own, OfferState.WITHDRAWN, why="it has ended")
-        if not own.enabled:
-            return own
-        if why := self.crossed(own):
-            return self._turn(own, OfferState.DISABLED, why=why)
-        due = own.offer_id not in self._fresh or own.signed_at + REFRESH_S <= now
-        short = own.offer.expires_at < own.until(own.signed_at)  # for want of work
-        if due or (short and self._versions.known(own, own.until(now)) is not None):
-            return self._turn(own, OfferState.ENABLED)
-        return own
-
-    async def _mine_ahead(self) -> None:
-        """Find the work of each enabled offer before the day that needs it begins."""
-        while True:
-            now = self.clock.now()
-            for own in self.enabled():
-                for at in (own.until(now), own.until(now + AHEAD_S)):
-                    if self._versions.known(own, at) is None:
-                        day = work.day_of(at)
-                        await self.miner.find(own.offer.currency, own.offer.slot, day)
-                        self._wake.set()
-            await trio.sleep(TICK_S)
+        await self._upkeep.run()
 
     # -- one step
 
@@ -337,22 +279,13 @@ class Maker:
             with self._store.database.transaction():
                 if edited:
                     self._store.forget_versions(own.offer_id)
-                turned = self._turn(own, OfferState.ENABLED)
-            return await self._publish(turned)
+                turned = self._upkeep.turn(own, OfferState.ENABLED)
+            return await self._upkeep.publish(turned)
 
     def _keep(self, own: OwnOffer) -> OwnOffer:
         self._store.save(own)
-        self._wake.set()
+        self._upkeep.wake()
         return own
-
-    def _turn(
-        self, own: OwnOffer, state: OfferState, *, why: str = "", trade_id: bytes | None = None
-    ) -> OwnOffer:
-        """Journal an own offer's next version, to be published by `run`."""
-        turned = self._versions.turn(own, state, why=why, trade_id=trade_id)
-        self._fresh.add(turned.offer_id)
-        self._wake.set()
-        return turned
 
     def _living(self, offer_id: bytes) -> OwnOffer:
         own = self.own(offer_id)
@@ -360,27 +293,6 @@ class Maker:
             return own
         held = f" by trade {own.trade_id.hex()[:6]}" if own.trade_id else ""
         raise LocalFault(f"offer {_short(own)} is {own.state}{held}", field="offer_id")
-
-    async def _publish(self, own: OwnOffer) -> OwnOffer:
-        """Store the current version; without a holder the row stays to be published."""
-        if own.offer.expires_at <= self.clock.now():
-            return own  # nothing is out there any more
-        version = own.current
-        try:
-            raw = self._versions.signed(own)
-            if self._told.get(version.offer_id) != version.seq:
-                self._told[version.offer_id] = version.seq
-                self.on_version(version, raw)
-            acked = await self._records.put(raw)
-        except Unreachable:
-            return own
-        except NodeError as error:
-            log.warning("own offer %s is not published: %s", _short(own), error)
-            return own
-        if acked > 0:
-            self._store.acknowledge(version.offer_id, version.seq, acked)
-            return replace(own, acked_seq=version.seq, acked=acked)
-        return own
 
 
 def _short(own: OwnOffer) -> str:

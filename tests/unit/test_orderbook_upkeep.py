@@ -14,7 +14,8 @@ from orderbook_kit import NET, NOW, TERMS
 from orderbook import work
 from orderbook.offer import LIFE_S, REFRESH_S, Offer
 from orderbook.own import OfferState, OwnOffer, Triggers
-from orderbook.shell_maker import AHEAD_S, TICK_S, Maker
+from orderbook.shell_maker import Maker
+from orderbook.shell_upkeep import AHEAD_S, TICK_S
 from orderbook.store_offers import GRACE_S
 from p2pnode.base.errors import InvalidRecord, NotFound
 from p2pnode.base.store import Database

@@ -39,9 +39,9 @@ for _command in FINDING:
 def create(session: Session, side: str | None, currency: str, **options: Any) -> None:
     r"""Publish an offer.
 
-    It is kept published until you cancel it, or until it ends. A trade reserves it; when the trade is over, publish another. Who proposes another price
-    is answered as the last three options say; they, the triggers and your accounts stay with
-    your node.
+    It is kept published until you cancel it, or until it ends. A trade reserves it; when the
+    trade is over, publish another. Who proposes another price is answered as the last three
+    options say; they, the triggers and your accounts stay with your node.
 
     \b
     p2pnode offer create --sell --cur EUR --min 0.005 --max 0.02 \
