@@ -88,10 +88,7 @@ class Libp2pChannel:
             if agreed is not None and not await agreed():
                 return
             while True:
-                data = b""
-                with trio.move_on_at(late) as reading:  # begun and not ended: a slow loris
-                    data = await self._read()
-                self.stalled |= reading.cancelled_caught
+                data = await self._read_until(late)
                 if not data:
                     return
                 try:
@@ -107,6 +104,16 @@ class Libp2pChannel:
                     late = float("inf")
                 elif frames or late == float("inf"):
                     late = trio.current_time() + READ_DEADLINE
+
+    async def _read_until(self, late: float) -> bytes:
+        """Read; nothing comes of a frame that was begun and not ended in time: a slow loris."""
+        if late == float("inf"):
+            return await self._read()
+        data = b""
+        with trio.move_on_at(late) as reading:
+            data = await self._read()
+        self.stalled |= reading.cancelled_caught
+        return data
 
     async def _read(self) -> bytes:
         try:

@@ -91,10 +91,8 @@ class BatchedStream(yamux.YamuxStream):  # type: ignore[misc]
         """Send bytes as the peer has room. Raises MuxedStreamError at the stream's end."""
         view = memoryview(data)
         while view:
-            with trio.move_on_after(WINDOW_DEADLINE):
-                while self._room <= 0 and not self.closed:
-                    self._news = trio.Event()
-                    await self._news.wait()
+            if self._room <= 0:
+                await self._window()
             if self._room <= 0 or self.closed or self.send_closed:
                 raise MuxedStreamError("the stream is closed, or its peer gives no window")
             size = min(self._room, len(view), yamux.MAX_MESSAGE_SIZE - yamux.HEADER_SIZE)
@@ -103,6 +101,13 @@ class BatchedStream(yamux.YamuxStream):  # type: ignore[misc]
             header = struct.pack(form, 0, kind, 0, self.stream_id, size)
             await self.conn._write_frame(header + view[:size])
             view = view[size:]
+
+    async def _window(self) -> None:
+        """Wait until the peer takes more, the stream has ended, or it is too late."""
+        with trio.move_on_after(WINDOW_DEADLINE):
+            while self._room <= 0 and not self.closed:
+                self._news = trio.Event()
+                await self._news.wait()
 
     async def _auto_tune_and_send_window_update(self, *, bytes_read: int = 0) -> None:
         async with self.window_lock:
