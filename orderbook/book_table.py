@@ -6,7 +6,8 @@ from typing import Any, Final
 from orderbook.offer import MAX_LIFE_S, Offer, Side
 
 WITHDRAWN, FIXED, FLOATING = 0, 1, 2  # the column `priced`
-LIVE: Final = "expires_at > ? AND expires_at <= ?"
+LIVE: Final = "+expires_at > ? AND +expires_at <= ?"  # the sign: never by the index of expiry
+OVER: Final = "(expires_at <= ? OR expires_at > ?)"  # by that index, the same arguments
 SCRIPTS: Final = (
     """
     CREATE TABLE book_offer (
@@ -41,7 +42,6 @@ INSERT: Final = (
     f"INSERT OR IGNORE INTO book_offer ({', '.join(COLUMNS)}) "  # noqa: S608 - constants
     f"VALUES ({', '.join('?' * len(COLUMNS))})"
 )
-OVER: Final = f"NOT ({LIVE})"
 UPDATE: Final = (
     f"UPDATE book_offer SET {', '.join(f'{name} = ?' for name in COLUMNS[:3])}, "  # noqa: S608
     f"first_seen = CASE WHEN {OVER} THEN ? ELSE first_seen END, "

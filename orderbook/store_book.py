@@ -3,7 +3,8 @@
 They come from hostile storage in any order and any number. Of one (currency, maker, slot)
 the highest seq wins, of one seq the lower SHA-256; a withdrawal is held like any version
 until it expires, so that nobody brings back the version before it. One maker fills no more
-than his share; when all is full, what expires first goes. The file can be made again from
+than his share; when all is full, high slots go first, then the newest: whoever comes in
+numbers, and signs for longest, drives nobody out who was there. The file can be made again from
 the network: whoever changes it changes what is listed, but a damaged row is left out, and
 what a trade is made of (`matching`) is verified again.
 """
@@ -117,7 +118,7 @@ class BookStore:
         )
 
     def _bound(self, makers: Iterable[bytes], now: int) -> None:
-        """Keep makers to their share and all to the capacity: what expires first goes."""
+        """Keep makers to their share and all to the capacity: high slots, then the newest, go."""
         for maker in makers:
             ends = maker, maker + b"\xff"
             (held,) = self._db.all(
@@ -134,7 +135,7 @@ class BookStore:
     def _cut(self, where: str, *args: Any) -> None:
         self._count -= self._db.run(
             "DELETE FROM book_offer WHERE rowid IN (SELECT rowid FROM book_offer "  # noqa: S608
-            f"{where} ORDER BY expires_at, hash LIMIT ?)",
+            f"{where} ORDER BY substr(place, 33) DESC, first_seen DESC, hash DESC LIMIT ?)",
             *args,
         )
 
@@ -173,10 +174,11 @@ class BookStore:
 
         An empty `high` means no bound. A damaged row is left out.
         """
+        until, ends = ("AND place < ?", (high,)) if high else ("", ())
         rows = self._db.all(
-            "SELECT hash, raw FROM book_offer WHERE currency = ? AND place >= ? "  # noqa: S608
-            f"AND (? = x'' OR place < ?) AND {LIVE} ORDER BY place LIMIT ?",
-            *(currency, low, high, high, *live(now), limit),
+            f"SELECT hash, raw FROM book_offer WHERE currency = ? AND place >= ? {until} "  # noqa: S608
+            f"AND {LIVE} ORDER BY place LIMIT ?",
+            *(currency, low, *ends, *live(now), limit),
         )
         return [raw for hashed, raw in rows if hashlib.sha256(raw).digest() == hashed]
 

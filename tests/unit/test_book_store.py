@@ -159,14 +159,18 @@ def test_one_maker_fills_no_more_than_his_share() -> None:
     assert len(held) == 65
 
 
-def test_when_all_is_full_what_expires_first_goes_in_bulk() -> None:
+def test_when_all_is_full_high_slots_go_in_bulk_and_then_the_newest() -> None:
     book = store(capacity=100)
-    put(book, *(cheap(0, maker=i, expires_at=NOW + 10 + i) for i in range(100)))
+    put(book, *(cheap(i % 2, maker=i, expires_at=NOW + 10 + i) for i in range(100)))
     assert len(book) == 100
-    put(book, cheap(0, maker=500, expires_at=NOW + 1000))
+    put(book, cheap(0, maker=500, expires_at=NOW + 1000), now=NOW + 1)
     assert len(book) == 90
-    places = [int.from_bytes(place[:32], "big") for place, _ in book.items("EUR", NOW)]
-    assert places == [*range(11, 100), 500]
+    places = [place for place, _ in book.items("EUR", NOW + 1)]
+    assert sum(place[32] for place in places) == 39  # of fifty in slot 1
+    assert sum(not place[32] for place in places) == 51  # all of slot 0, the newest too
+    put(book, *(cheap(0, maker=600 + i, expires_at=NOW + 1800) for i in range(61)), now=NOW + 2)
+    kept = {int.from_bytes(place[:32], "big") for place, _ in book.items("EUR", NOW + 2)}
+    assert {*range(0, 100, 2), 500} <= kept  # who was there
 
 
 def test_what_has_expired_makes_room_before_anything_else() -> None:
@@ -362,6 +366,8 @@ def test_every_listing_is_answered_from_the_head_of_an_index() -> None:
     assert len(heads) == 2, plan
     assert all("currency=? AND side=? AND priced=?" in line for line in heads)
     assert not any("SCAN book_offer" in line for line in plan), plan
+    assert not any("book_expiry" in line for line in plan), plan
+    assert any("SEARCH b USING INDEX book_maker (place>? AND place<?)" in p for p in plan), plan
     sorted_ = [i for i, line in enumerate(plan) if "TEMP B-TREE" in line]
     assert all("SCAN (subquery" in plan[i - 1] for i in sorted_), plan  # the heads alone
     assert book.listing(replace(ANY, sort=Sort.AGE), 0, NOW) == []
