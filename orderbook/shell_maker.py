@@ -142,11 +142,10 @@ class Maker:
                 ends_at=own.ends_at if ends_at is None else ends_at,
             )
 
-        own = make()
+        own = self._versions.check(make())
         if own.enabled:
             public = own.offer != self.own(offer_id).offer or ends_at is not None
             return await self._bring(make, edited=True) if public else self._keep(own)
-        self._versions.check(own)
         with self._store.database.transaction():
             self._store.forget_versions(offer_id)
             return self._keep(own)

@@ -18,7 +18,7 @@ from orderbook.own import OfferState, OwnOffer
 from orderbook.shell_versions import Versions
 from orderbook.shell_work import Miner
 from orderbook.store_offers import OfferStore
-from p2pnode.base.errors import NodeError, Unreachable
+from p2pnode.base.errors import InvalidRecord, NodeError, Unreachable
 from p2pnode.base.ports import Clock
 
 log: Final = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Upkeep:
         self._records, self._clock, self._tell = records, clock, told
         self._told: dict[bytes, int] = {}  # the seq of each offer that was told
         self._fresh: set[bytes] = set()  # own offers signed since this start
+        self._away: set[tuple[bytes, int]] = set()  # versions on their way, by id and seq
         self._wake = trio.Event()
 
     def wake(self) -> None:
@@ -81,13 +82,19 @@ class Upkeep:
         async with trio.open_nursery() as nursery:
             for listed in self._store.active(now - LIFE_S):
                 await trio.lowlevel.checkpoint()  # others have their turn between commits
-                own = self._due(self._store.get(listed.offer_id) or listed, now)
-                if (
-                    own.unpublished
-                    and own.offer.expires_at > now
-                    and not self._versions.is_replaced(own)
-                ):
+                try:
+                    own = self._due(self._store.get(listed.offer_id) or listed, now)
+                except InvalidRecord as error:
+                    log.warning("own offer %s: %s", listed.offer_id.hex()[:6], error)
+                    continue
+                if self._is_to_go(own, now):
                     nursery.start_soon(publish, own)
+
+    def _is_to_go(self, own: OwnOffer, now: int) -> bool:
+        """Tell whether somebody must still be given the current version."""
+        away = (own.offer_id, own.offer.seq) in self._away
+        lives = own.unpublished and own.offer.expires_at > now
+        return lives and not away and not self._versions.is_replaced(own)
 
     def _due(self, own: OwnOffer, now: int) -> OwnOffer:
         """Do what time and the reference ask of an own offer; return it as it is then."""
@@ -119,7 +126,8 @@ class Upkeep:
         """Store the current version; without a holder the row stays to be published."""
         if own.offer.expires_at <= self._clock.now():
             return own  # nothing is out there any more
-        version = own.current
+        version, key = own.current, (own.offer_id, own.offer.seq)
+        self._away.add(key)
         try:
             raw = self._versions.signed(own)
             if self._told.get(version.offer_id) != version.seq:
@@ -131,6 +139,8 @@ class Upkeep:
         except NodeError as error:
             log.warning("own offer %s is not published: %s", own.offer_id.hex()[:6], error)
             return own
+        finally:
+            self._away.discard(key)
         if acked > 0:
             self._store.acknowledge(version.offer_id, version.seq, acked)
             return replace(own, acked_seq=version.seq, acked=acked)

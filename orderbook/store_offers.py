@@ -5,6 +5,7 @@ whose `acked_seq` lags behind `seq` is still to be published: what a crash left 
 Work that was found is kept for its day, so that neither an edit nor a restart repeats it.
 """
 
+import logging
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,8 +14,11 @@ from typing import Final
 from orderbook.offer import MAX_BYTES, Offer
 from orderbook.own import Answers, OfferState, OwnOffer, Triggers
 from p2pnode.base import wire
+from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.networks import Network
 from p2pnode.base.store import Database
+
+log: Final = logging.getLogger(__name__)
 
 GRACE_S: Final = 3600  # a version is kept this long after it has expired
 KEPT_OVER: Final = 200  # withdrawn offers, and those whose trade has them, beyond the newest
@@ -225,8 +229,13 @@ class OfferStore:
             )
 
     def _found(self, sql: str, *args: object) -> tuple[OwnOffer, ...]:
-        rows = self.database.all(sql, *args)
-        return tuple(self._own(row, self._accounts(row["offer_id"])) for row in rows)
+        found = []
+        for row in self.database.all(sql, *args):
+            try:
+                found.append(self._own(row, self._accounts(row["offer_id"])))
+            except InvalidRecord as error:  # a currency that is none any more: nobody reads it
+                log.warning("own offer %s is left alone: %s", row["offer_id"].hex()[:6], error)
+        return tuple(found)
 
     def _accounts(self, offer_id: bytes) -> Iterable[sqlite3.Row]:
         return self.database.all(

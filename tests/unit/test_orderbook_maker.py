@@ -11,6 +11,7 @@ from orderbook.offer import LIFE_S, Side
 from orderbook.own import MAX_END_DAYS, MIN_END_S, Answers, OfferState, Triggers
 from orderbook.shell_maker import MAX_MARKET, MAX_OWN
 from orderbook.store_offers import _SCRIPTS, OfferStore
+from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.history import History
 from p2pnode.base.store import Database
@@ -291,6 +292,10 @@ async def test_what_a_trigger_would_disable_at_once_is_not_published(shop: Shop)
     shop.references.prices["EUR"] = EUR - 1
     with pytest.raises(LocalFault, match="would be disabled at once: the reference price"):
         await shop.create(triggers=Triggers(below=EUR))
+    other = await shop.create()
+    with pytest.raises(LocalFault, match="would be disabled at once"):
+        await shop.maker.edit(other.offer_id, {}, triggers=Triggers(below=EUR))
+    assert shop.maker.own(other.offer_id) == other
     await shop.maker.disable(own.offer_id)
     with pytest.raises(LocalFault, match="would be disabled at once"):
         await shop.maker.enable(own.offer_id)
@@ -402,6 +407,20 @@ def test_a_file_from_before_slots_is_opened_and_its_offers_are_gone() -> None:
         bytes(32),
     )
     assert OfferStore(database, Shop().network).all() == ()
+
+
+async def test_an_own_offer_that_nobody_could_read_any_more_is_left_alone(shop: Shop) -> None:
+    """A currency may cease to be one between two versions of this program."""
+    gone, own = await shop.create(), await shop.create()
+    body = list(gone.offer.body())
+    body[body.index("EUR")] = "DEM"
+    shop.database.run(
+        "UPDATE offers_own SET body = ? WHERE offer_id = ?", wire.pack(body), gone.offer_id
+    )
+    again = shop.restart()
+    assert again.mine() == (own,)
+    with pytest.raises(NotFound):
+        again.own(gone.offer_id)
 
 
 async def test_sides_are_both_made(shop: Shop) -> None:

@@ -111,6 +111,24 @@ async def test_a_withdrawal_is_not_tried_where_another_offer_stands_now(
     assert set(shop.shown()) == {second.offer_id}
 
 
+async def test_a_version_that_is_on_its_way_is_not_sent_twice(
+    shop: Shop, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(shop.maker.run)
+    await ticks()
+    put, told = shop.market.put, []
+    shop.maker.on_version = lambda offer, _raw: told.append(offer.seq)
+
+    async def slow(raw: bytes) -> int:
+        await trio.sleep(3 * TICK_S)
+        return await put(raw)
+
+    shop.market.put = slow  # type: ignore[method-assign]
+    own = await shop.create()
+    await ticks(5)
+    assert (len(shop.market.records), told) == (1, [own.offer.seq])
+
+
 async def test_old_versions_are_pruned(
     shop: Shop, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
