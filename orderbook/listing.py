@@ -37,7 +37,8 @@ def listing(query: Query, reference: int, now: int, blocks: bool) -> Sql:
     chosen = f"{' UNION ALL '.join(heads)} ORDER BY {order} LIMIT ? OFFSET ?"
     repeated = (
         "SELECT 1 FROM book_offer AS b INDEXED BY book_maker "  # noqa: S608
-        f"WHERE b.place >= substr(a.place, 1, 32) AND b.place < a.place AND b.alike = a.alike AND b.priced > 0 AND {LIVE}"
+        f"WHERE b.place >= substr(a.place, 1, 32) AND b.place < a.place "
+        f"AND b.alike = a.alike AND b.priced > 0 AND {LIVE}"
     )
     sql = (
         f"SELECT a.price, a.first_seen, EXISTS ({repeated}), o.hash, o.raw "  # noqa: S608
