@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import independent_decoder as blocks
 import pytest
 
 from p2pnode.app.client import Client
-from p2pnode.app.demo import story
+from p2pnode.app.demo import market, story
 from p2pnode.app.demo.processes import ChildDied, CommandFailed, Processes, ProcessFault, TooSlow
 from p2pnode.app.demo.show import HumanShow
 
@@ -24,6 +25,7 @@ WALLETS = NODES[1:]
 LIMIT_S = 120  # two busy cores; on idle ones a demo takes a quarter of it
 DAY_S = 86_400
 RATE = 2  # sat/vB: the sandbox's
+OFFERS = 8
 
 
 class Demo:
@@ -273,6 +275,78 @@ def check_deadline(chain, done: dict) -> None:
 
 def median_time(chain, height: int) -> int:
     return sorted(block.time for block in chain[height - 10 : height + 1])[5]
+
+
+# ------------------------------------------------------------------ an order book
+
+
+def test_an_order_book_is_listed_by_others_and_can_be_traded_in(folder):
+    """A demo with offers, kept up at its end, so that its order book can be read."""
+    root = folder / "net"
+    with Demo(folder, "--keep", "--offers", str(OFFERS), "--data-dir", str(root)) as demo:
+        demo.until("done")
+        check_book(demo.lines, root)
+        check_looks(demo.lines, root)
+        os.kill(demo.process.pid, signal.SIGINT)
+        assert demo.end() == 0
+        demo.nothing_left(root)
+
+
+def check_book(lines: list[dict], root: Path) -> None:
+    """What was told of the order book is what a node of it lists."""
+    book = next(line for line in lines if line["event"] == "offers")
+    planned = market.plan(OFFERS)
+    assert book["count"] == OFFERS == book["buy"] + book["sell"]
+    assert book["buy"] > 0
+    assert book["odd"] == sum(1 for offer in planned if offer.odd) > 0
+    assert set(book["listed_seconds"]) == {"taker", "seed"}
+    assert book["currencies"] == sorted({offer.body["currency"] for offer in planned})
+    found = {}
+    for currency in book["currencies"]:
+        for row in Client(root / "taker").get(f"/v1/offers?currency={currency}&hidden=1"):
+            found[row["offer_id"]] = row
+    taken = book["taken"]
+    assert len(found.keys() | {taken["offer_id"]}) == OFFERS
+    assert {row["side"] for row in found.values()} == {"buy", "sell"}
+    assert {"absurd"} <= {o["code"] for row in found.values() for o in row["obstacles"]}
+    assert any(row["margin_bp"] is not None for row in found.values())
+    trade = Client(root / "taker").get(f"/v1/trades/{taken['trade_id']}")
+    assert (trade["state"], trade["escrow_txid"]) == ("Broadcast", taken["escrow_txid"])
+
+
+def check_looks(lines: list[dict], root: Path) -> None:
+    """The commands to look round in the order book work, and another offer can be taken."""
+    commands = next(line["commands"] for line in lines if line["event"] == "keep")
+    said = [c.split() for c in commands if str(root / "taker") in c and "trade list" not in c]
+    assert {" ".join(words[1:3]) for words in said} == {
+        *("offer list", "offer show", "market book", "market price", "trade take")
+    }
+    for words in said:
+        yes = ["--yes"] if "take" in words else []
+        full = [sys.executable, "-m", "cli", *words[1:], *yes]
+        run = subprocess.run(full, cwd=ROOT, capture_output=True)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout
+
+
+def test_an_order_book_is_the_same_each_time_and_fits_its_makers():
+    everything = market.plan(market.MAX_OFFERS)
+    assert everything == market.plan(market.MAX_OFFERS)
+    assert everything[:OFFERS] == market.plan(OFFERS)
+    assert everything != market.plan(market.MAX_OFFERS, seed=1)
+    makers = Counter(offer.maker for offer in everything)
+    assert set(makers) == set(WALLETS)
+    assert max(makers.values()) <= 64
+    markets = Counter((offer.maker, offer.body["currency"]) for offer in everything)
+    assert max(markets.values()) <= 32
+    assert len({method for offer in everything for method in offer.methods}) >= 15
+    assert len({offer.body["currency"] for offer in everything}) == 10
+    sides = Counter(offer.body["side"] for offer in everything)
+    assert min(sides.values()) > len(everything) // 3
+    assert {"margin_bp", "price"} == {
+        key for offer in everything for key in offer.body if key in ("margin_bp", "price")
+    }
+    assert len({offer.odd for offer in everything}) == 6  # five kinds, and nothing odd
 
 
 # ------------------------------------------------------------------ how it may end

@@ -196,13 +196,12 @@ def _listed(stage: Stage, name: str, published: Sequence[dict[str, Any]]) -> flo
 
 
 def _takeable(stage: Stage) -> list[dict[str, Any]]:
-    """Return what the taker can take of the maker, the best for him first."""
-    maker = next(node_id for node_id, name in stage.names.items() if name == MAKER)
-    rows = []
+    """Return what the taker can buy: the best of the first market first, then of others."""
+    rows: list[dict[str, Any]] = []
     for currency in (CURRENCY, *(c for c in MARKETS if c != CURRENCY)):
         query = urlencode({"currency": currency, "side": "sell", "takeable": 1})
         rows += stage.net.client(TAKER).get(f"/v1/offers?{query}")
-    return [row for row in rows if row["maker"] == maker]
+    return rows
 
 
 def _words(offer: dict[str, Any]) -> tuple[str, ...]:
@@ -217,7 +216,7 @@ def _take(stage: Stage, offer: dict[str, Any]) -> dict[str, Any]:
     show, words = stage.show, _words(offer)
     show.doing(TAKER, "takes one of them")
     trade_id = stage.net.cli(TAKER, *words)["trade_id"]
-    for side in (TAKER, MAKER):
+    for side in (TAKER, stage.names[offer["maker"]]):
         trade = stage.trade(side, trade_id, "the funding", lambda t: t["state"] == "Broadcast")
     what = f"takes {words[4]} BTC for {offer['currency']}: both sign"
     show.step("taken", TAKER, what, trade["escrow_txid"])
