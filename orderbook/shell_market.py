@@ -9,7 +9,7 @@ that holds offers already is compared with one server first, then with the other
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,9 +18,9 @@ import trio
 from orderbook import market_server
 from orderbook.needs import Crowd, Tally
 from orderbook.omission import Omissions
-from orderbook.shares import Shares
 from orderbook.shell_intake import Intake, Taken
 from orderbook.shell_repair import repair
+from orderbook.shell_share import Job, share_out
 from orderbook.shell_source import Session, Source, TakeRaws, session
 from orderbook.store_book import BookStore
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, StorageFault, Unreachable
@@ -32,9 +32,10 @@ log: Final = logging.getLogger(__name__)
 
 MAX_SOURCES: Final = 8  # servers asked in one sync
 FIRST_SOURCES: Final = 5  # of them in the first
-LANES: Final = 2  # parts of the market under way from one source
 COMPARE_EVERY: Final = 180.0  # seconds, and up to half as much longer
 COMPARE_WITH: Final = 2
+AT_ONCE: Final = 4  # markets that are levelled at a time: a server gives a peer few streams
+STALE_S: Final = 1800.0  # after which a server that was not asked again does not count
 SOON: Final = 10.0  # seconds until servers are looked for again while too few, doubled each time
 ENOUGH: Final = 3  # servers levelled with
 HEAR_AGAIN: Final = 0.5  # seconds, doubled up to
@@ -42,7 +43,6 @@ HEAR_MOST: Final = 30.0
 DROP_S: Final = 3600.0  # for which a source that sent what is not valid is not asked
 SLOW_S: Final = 60.0  # the same for one that could not be reached or was too slow
 LOCATE_S: Final = 5.0
-SHARE_S: Final = 30.0  # for a first sync's shares
 COMPARE_S: Final = 40.0  # for the comparisons of one round
 
 
@@ -62,6 +62,7 @@ class Rooms:
     ) -> None:
         self.store, self.intake, self.streams, self.crowd = store, intake, streams, crowd
         self.network, self.clock, self.random, self.tally = network, clock, randomness, tally
+        self.turns = trio.Semaphore(AT_ONCE)
         self.kept_out: dict[bytes, float] = {}  # source -> until when it is not asked
 
     def some(self, sources: Sequence[Source], count: int) -> list[Source]:
@@ -87,7 +88,7 @@ class Market:
         self._heard = trio.Event()  # what the holders had is here
         self._levelled = trio.Event()  # what the servers had, too
         self._again = trio.Event()  # compare at once
-        self.sources: dict[bytes, Source] = {}  # servers that were levelled with
+        self._levelled_at: dict[bytes, float] = {}  # server -> when we last levelled with it
         self.omissions = Omissions()
 
     async def whole(self) -> None:
@@ -123,16 +124,24 @@ class Market:
     # ------------------------------------------------------------------ servers
 
     @property
+    def servers(self) -> list[bytes]:
+        """Return the servers that we have lately levelled with."""
+        since = trio.current_time() - STALE_S
+        return [node_id for node_id, at in self._levelled_at.items() if at > since]
+
+    @property
     def united(self) -> int:
         """Tell of how many sources the book is made: holders that tell us, and servers."""
-        return len(self.sources) + self._rooms.crowd.holders(self.currency)
+        return len(self.servers) + self._rooms.crowd.holders(self.currency)
 
     async def _level(self) -> None:
         soon = SOON
         while True:
-            await self._round(await self._servers())
+            found = await self._servers()
+            async with self._rooms.turns:
+                await self._round(found)
             self._levelled.set()
-            few = len(self.sources) < ENOUGH
+            few = len(self.servers) < ENOUGH
             wait, soon = (soon if few else COMPARE_EVERY), (2 * soon if few else SOON)
             wait = min(wait, COMPARE_EVERY)
             share = int.from_bytes(self._rooms.random.bytes(4), "big") / 2**32
@@ -171,6 +180,8 @@ class Market:
             if server.currency == self.currency and not out:
                 named.add(server.node_id)
         named.discard(rooms.streams.node_id)
+        since = trio.current_time() - STALE_S
+        self._levelled_at = {n: at for n, at in self._levelled_at.items() if at > since}
         found: list[Source] = []
 
         async def locate(node_id: bytes) -> None:
@@ -191,7 +202,7 @@ class Market:
 
     async def _round(self, found: list[Source]) -> None:
         """Level with servers: at first with several, later with one or two drawn by lot."""
-        first, ours = not self._levelled.is_set() or len(self.sources) < ENOUGH, self._items()
+        first, ours = not self._levelled.is_set() or len(self.servers) < ENOUGH, self._items()
         chosen = found[: FIRST_SOURCES if first else COMPARE_WITH]
         with trio.move_on_after(COMPARE_S):
             if not first or ours:
@@ -215,53 +226,11 @@ class Market:
 
     async def _share_out(self, sources: list[Source]) -> None:
         """Fetch the whole market, each source sending its share."""
-        shares = Shares(len(sources), trio.current_time())
-        moved = trio.Condition()
 
-        async def lane(opened: Session) -> None:
-            peer = opened.peer
-            while not shares.done:
-                share = shares.take(peer, trio.current_time())
-                if share is None:
-                    with trio.move_on_after(0.2):
-                        async with moved:
-                            await moved.wait()
-                    continue
-                try:
-                    await opened.fetch(share.low, share.high)
-                    shares.came(share)
-                except NodeError:
-                    shares.failed(share, peer)
-                    raise
-                finally:
-                    async with moved:
-                        moved.notify_all()
+        async def ask(source: Source, job: Job) -> bool:
+            return await self._asked(source, job, self._collect)
 
-        async def both(opened: Session) -> None:
-            faults: list[NodeError] = []
-
-            async def one() -> None:
-                try:
-                    await lane(opened)
-                except NodeError as error:
-                    faults.append(error)
-
-            async with trio.open_nursery() as nursery:
-                for _ in range(LANES):
-                    nursery.start_soon(one)
-            if faults:
-                raise faults[0]
-
-        async def source(one: Source) -> None:
-            if await self._asked(one, both, self._collect):
-                nursery.cancel_scope.cancel()  # whoever still sends, sends what is here
-            else:
-                shares.left(one.node_id)
-
-        with trio.move_on_after(SHARE_S):
-            async with trio.open_nursery() as nursery:
-                for one in sources:
-                    nursery.start_soon(source, one)
+        await share_out(sources, ask)
         try:
             self._rooms.intake.flush()
         except StorageFault as error:
@@ -275,9 +244,7 @@ class Market:
         rooms.tally.add("repaired", compared.news)
         self.omissions.compared(opened.peer, compared.lacks, trio.current_time())
 
-    async def _asked(
-        self, source: Source, job: Callable[[Session], Awaitable[None]], take: TakeRaws
-    ) -> bool:
+    async def _asked(self, source: Source, job: Job, take: TakeRaws) -> bool:
         """Do a job with a source; tell whether it went well."""
         rooms = self._rooms
         if rooms.kept_out.get(source.node_id, 0.0) > trio.current_time():
@@ -294,15 +261,16 @@ class Market:
             log.warning("%s: %s: %s", self.currency, source.node_id.hex()[:16], error)
             rooms.tally.add("sources_dropped")
             rooms.keep_out(source, DROP_S)
-            with trio.move_on_after(LOCATE_S, shield=True):  # others may have all there is by now
+            with trio.move_on_after(LOCATE_S) as telling:
+                telling.shield = True  # others may have sent all there is by now
                 await rooms.crowd.lied(source.node_id)
         except StorageFault as error:
             log.warning("%s: the book cannot be kept: %s", self.currency, error)
             return False
         else:
-            self.sources[source.node_id] = source
+            self._levelled_at[source.node_id] = trio.current_time()
             return True
-        self.sources.pop(source.node_id, None)
+        self._levelled_at.pop(source.node_id, None)
         return False
 
     async def _collect(self, raws: Sequence[bytes]) -> Taken:

@@ -26,7 +26,7 @@ from p2pnode.base.ranges import Item
 log: Final = logging.getLogger(__name__)
 
 MAX_STREAMS: Final = 64  # in all; a page of each is in memory
-MAX_PER_PEER: Final = 2
+MAX_PER_PEER: Final = 6
 STREAM_S: Final = 120.0  # a stream's life
 IDLE_S: Final = 30.0  # of it without a question
 PAGE_S: Final = 10.0  # for the asker to take one page

@@ -127,7 +127,7 @@ class Sync:
         return {
             currency: {
                 "sources": market.united,
-                "servers": sorted(node_id.hex() for node_id in market.sources),
+                "servers": sorted(node_id.hex() for node_id in market.servers),
                 "omitting": {
                     node_id.hex(): number
                     for node_id, number in market.omissions.omitted(now).items()

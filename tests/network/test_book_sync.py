@@ -234,6 +234,31 @@ async def test_silent_and_slow_servers_hold_up_nobody(autojump_clock, monkeypatc
         assert not town.holders.lies or who("s").node_id not in town.holders.lies
 
 
+async def test_a_source_that_falls_silent_half_way_is_left_after_its_time(
+    autojump_clock, monkeypatch
+):
+    monkeypatch.setattr(shell_intake, "INLINE", 1 << 30)
+    raws = many(60)
+
+    async def stops(channel):
+        for _ in range(2):
+            question = book_wire.ask_in(await channel.receive())
+        page = Page(question.id - 1, question.low or b"\x0a", True, ())
+        await channel.send(book_wire.encode(page))
+        await trio.sleep_forever()
+
+    async with world() as town:
+        town.hostile("stops", stops)
+        new = await town.node("new")
+        start = trio.current_time()
+        await new.sync.follow(EUR)
+        assert trio.current_time() - start <= shell_source.ANSWER_S + 1  # not the session's minute
+        assert new.counts["sources_lost"] + new.counts["sources_dropped"] == 1
+        await town.node("s", raws, serves=True)
+        await trio.sleep(shell_market.COMPARE_EVERY)
+        assert len(new.hashes()) == 60
+
+
 async def test_a_server_that_refuses_or_vanishes_is_asked_again_later(autojump_clock, monkeypatch):
     monkeypatch.setattr(shell_intake, "INLINE", 1 << 30)
     raws = many(10)
@@ -272,7 +297,7 @@ async def test_garbage_and_floods_end_a_stream_and_nothing_else():
         assert node.counts["garbage"] == 4
         good = await ask(node, stranger, Ask(1, book_wire.DIGEST, EUR))
         assert isinstance(book_wire.answer_in(await good.receive()), Digest)
-        held = [await ask(node, stranger) for _ in range(6)]
+        held = [await ask(node, stranger) for _ in range(10)]
         await until(lambda: node.counts["streams_refused"] > 0)
         assert len(node.sync._service) <= shell_serve.MAX_PER_PEER
         for channel in (*held, good):
