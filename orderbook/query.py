@@ -125,7 +125,12 @@ def single(offers: Iterable[Offer], prefix: str) -> Offer:
             field="offer_id",
         )
     if len(found) > 1:
-        raise NotFound(f"offer: {prefix[:64]!r} fits {len(found)} offers", field="offer_id")
+        first, *others = found.values()
+        why = f"offer: {prefix[:64]!r} fits {len(found)} offers"
+        if all(other.offer_id == first.offer_id for other in others):  # all but one are copies
+            each = [f"{o.hash.hex()[:12]} of maker {o.maker.hex()[:8]}…" for o in found.values()]
+            why += f" of one id: name one by its hash, {' or '.join(each[:4])}"
+        raise NotFound(why, field="offer_id")
     return next(iter(found.values()))
 
 

@@ -64,7 +64,7 @@ class Book:
         follower: Follower | None = None,
     ) -> None:
         self.maker, self._clock, self._records = maker, clock, records
-        self.store = store or BookStore(Database(None), maker.network)
+        self.store = BookStore(Database(None), maker.network) if store is None else store
         self.follower = follower
         self.on_own: list[Callable[[Offer, bytes], object]] = []  # told of own new versions
         maker.on_version = self._own
@@ -151,17 +151,20 @@ class Book:
         """Tell whether this node is the maker."""
         return offer.maker == self.maker.node_id
 
-    def get(self, prefix: str) -> Offer:
-        """Return the offer known here whose id or hash begins so. Raises NotFound."""
+    def get(self, prefix: str, maker: bytes = b"") -> Offer:
+        """Return the offer known here whose id or hash begins so, of that maker if one is named.
+
+        An id is its maker's choice, so another may have copied it. Raises NotFound.
+        """
         digits = hex_prefix(prefix)
         known = self.store.matching(digits, self._clock.now())
         others = [offer for offer in known if not self.is_mine(offer)]
         mine = [own.offer for own in self.maker.mine() if has_prefix(own.offer, digits)]
-        return single((*others, *mine), digits)
+        return single((o for o in (*others, *mine) if maker in (b"", o.maker)), digits)
 
-    async def fetch(self, prefix: str) -> Offer:
+    async def fetch(self, prefix: str, maker: bytes = b"") -> Offer:
         """Return the offer as its market shows it now. Raises NotFound, Unreachable."""
-        offer = self.get(prefix)
+        offer = self.get(prefix, maker)
         if self.is_mine(offer):
             return offer
         await self.follow(offer.currency)

@@ -25,7 +25,7 @@ from p2pnode.app import fit
 from p2pnode.app.deal import Deals
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
-from p2pnode.app.routes_trades import trade_json
+from p2pnode.app.routes_trades import seen_maker, trade_json
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.units import COIN, PRICE_SCALE, decimal, moment
 
@@ -65,7 +65,7 @@ class _Bargaining:
                 escrow_kind=row.escrow_kind,
             )
             return quote_json(found, row.terms)
-        offer = await self._book.fetch(call.text("offer_id"))
+        offer = await self._book.fetch(call.text("offer_id"), seen_maker(call))
         mine = self._book.is_mine(offer)
         method, amount_sat = self._method(call, offer, mine=mine), call.integer("amount_sat")
         terms = await self._deals.terms(offer, method, amount_sat)
@@ -89,7 +89,7 @@ class _Bargaining:
         return self._deals.account(offer, call.text("account", ""), method).method
 
     async def propose(self, call: Call) -> dict[str, Any]:
-        offer = await self._book.fetch(call.text("offer_id"))
+        offer = await self._book.fetch(call.text("offer_id"), seen_maker(call))
         self._deals.unchanged(offer, call.text("terms", ""))
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
         terms = await self._deals.terms(offer, account.method, call.integer("amount_sat"))
@@ -116,7 +116,7 @@ class _Bargaining:
             return self._json(self._exchange.bargains.act(row.id, SayAgree()))
         if not isinstance(row.state, Countered):
             raise LocalFault(f"there is no sum to accept: {advise(row)}")
-        offer = await self._book.fetch(row.offer_id.hex())
+        offer = await self._book.fetch(row.offer_id.hex(), row.peer)
         if offer.maker != row.peer:
             raise NotFound("the offer is no longer published", field="offer_id")
         terms = fit.terms_of(offer, row.terms.method, row.terms.price)

@@ -13,6 +13,7 @@ from escrow.contract import ACK_S, Contract
 from escrow.deadlines import of_trade
 from escrow.drawfile import draw_to_json
 from escrow.facts import Facts
+from escrow.messagefile import read_hex
 from escrow.messages import Kind
 from escrow.model import (
     AcceptVerdict,
@@ -81,13 +82,22 @@ def pick(rows: Iterable[Row], prefix: str, what: str = "trade") -> Row:
     return found[0]
 
 
+def seen_maker(call: Call) -> bytes:
+    """Return the maker of the offer that was seen, empty if none is named: ids may be copied.
+
+    Raises InvalidRecord.
+    """
+    said = call.text("maker", "")
+    return wire.exact("maker", read_hex("maker", said), 32) if said else b""
+
+
 class _Trading:
     def __init__(self, exchange: Exchange, book: Book, accounts: AccountStore) -> None:
         self._exchange, self._book, self._deals = exchange, book, Deals(book, accounts, exchange)
         self._world = exchange.world
 
     async def take(self, call: Call) -> dict[str, Any]:
-        offer = await self._book.fetch(call.text("offer_id"))
+        offer = await self._book.fetch(call.text("offer_id"), seen_maker(call))
         self._deals.unchanged(offer, call.text("terms", ""))
         amount_sat = call.integer("amount_sat")
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))

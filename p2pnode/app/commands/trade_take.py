@@ -68,6 +68,7 @@ def take(
         raise InvalidRecord("amount", f"this offer is for {span}")
     asked = {
         "offer_id": found["offer_id"],
+        "maker": found["maker"],
         "amount_sat": amount_sat,
         "escrow_kind": escrow_kind,
         "account": account,

@@ -1,0 +1,70 @@
+"""A thief's offers in the book: numbers, copied ids, places, and what he may not push out."""
+
+import pytest
+from book_kit import parsed, signed, who
+from orderbook_kit import NET, NOW, FakeClock, Market, make_book
+
+from orderbook.offer import MAX_LIFE_S
+from orderbook.shell_book import Book
+from orderbook.store_book import BookStore
+from p2pnode.base.errors import NotFound
+from p2pnode.base.store import Database
+
+CROWD = [who(f"thief {n}") for n in range(12)]
+
+
+def admit(store: BookStore, raws: list[bytes], now: int = NOW) -> None:
+    store.admit_all([(parsed(raw, now), raw) for raw in raws], now)
+
+
+def test_a_flood_that_expires_last_drives_nobody_out_who_was_there() -> None:
+    """Honest makers sign for 1,500 s; a thief for 1,800, and again every minute."""
+    store = BookStore(Database(None), NET, capacity=50)
+    honest = [signed(who(f"honest {n}")) for n in range(20)]
+    admit(store, honest)
+    for minute in range(1, 6):
+        now = NOW + 60 * minute
+        flood = [
+            signed(thief, slot=slot, seq=now, expires_at=now + MAX_LIFE_S)
+            for thief in CROWD
+            for slot in range(8)
+        ]
+        admit(store, flood, now)
+        assert len(store) <= 50
+        assert all(store.knows(raw) for raw in honest), minute
+
+
+def test_a_thiefs_own_share_is_cut_from_his_high_slots() -> None:
+    store = BookStore(Database(None), NET, per_maker=4)
+    thief = CROWD[0]
+    admit(store, [signed(thief, slot=slot, expires_at=NOW + 60 + slot) for slot in range(8)])
+    assert [place[32] for place, _ in store.items("EUR", NOW)] == [0, 1, 2, 3]
+
+
+def copied() -> Book:
+    """Return a book with a victim's offer and two of thieves who have copied its id."""
+    book = make_book(Market(), FakeClock(), identity=who("reader"))
+    made = signed(who("victim"), offer_id=b"\xc0\x5e" + bytes(14))
+    thieves = [signed(one, offer_id=b"\xc0\x5e" + bytes(14), price=10**9) for one in CROWD[:2]]
+    admit(book.store, [*thieves, made])
+    return book
+
+
+async def test_a_copied_id_keeps_nobody_from_the_offer_of_the_maker_whom_he_has_seen() -> None:
+    book, victim = copied(), who("victim").node_id
+    prefix = "c05e" + "0" * 28
+    with pytest.raises(NotFound, match="name one by its hash") as told:
+        book.get(prefix)
+    named = book.get(prefix, victim)
+    assert named.maker == victim
+    assert named.hash.hex()[:12] in str(told.value)
+    assert book.get(named.hash.hex()[:12]) == named
+    with pytest.raises(NotFound):
+        book.get(prefix, who("reader").node_id)
+    assert await book.fetch(prefix, victim) == named
+
+
+def test_an_empty_store_is_the_store_that_was_given() -> None:
+    store = BookStore(Database(None), NET)
+    made = make_book(Market(), FakeClock())
+    assert Book(made.maker, FakeClock(), Market(), store).store is store
