@@ -14,7 +14,7 @@ from typing import Final
 from dht.gossip_cache import GOSSIP_WINDOWS, History, Seen
 from dht.gossip_peers import Gossip
 
-D_LAZY: Final = 6  # peers that IHAVE goes to at least
+D_LAZY: Final = 2  # peers that IHAVE goes to at least
 MAX_IHAVES: Final = 10  # of one peer between two heartbeats
 MAX_IDS: Final = 1000  # in them that are looked at
 ASK: Final = 64  # ids of one IWANT
