@@ -1,12 +1,14 @@
 """Secrets of the trade, derived from the wallet's words (BIP 32, hardened paths).
 
-    m/8383h/coin_h/0h/<nine chunks of SHA-256(trade id), hardened>   a trader's escrow key
+    m/8383h/coin_h/0h/<nine chunks of SHA-256(trade id), hardened>   a trader's root of a trade
+    m/8383h/coin_h/0h/<the same nine>/<eight words of the trade id, not hardened>   his escrow key
     m/8383h/coin_h/1h/<the same nine chunks>                        his key of the backup branch
     m/8383h/coin_h/2h                                               the arbitration account
     m/8383h/coin_h/2h/<four words of the draw, not hardened>        the arbiter's key of a trade
     m/8383h/coin_h/3h/<number>h                                     the key of a fidelity bond
 
-A path from the trade id cannot repeat after an old backup, as a counter would.
+A path from the trade id cannot repeat after an old backup, as a counter would. The plain
+steps let him prove later that the key on the chain was made for that trade (`escrow.receipt`).
 Derivation is bdk's; nothing here prints a secret.
 """
 
@@ -23,6 +25,7 @@ from escrow.keys import (
     SIGHASH_ALL,
     arbiter_path,
     base58check,
+    bound_path,
     check_point,
     from_base58check,
     path_text,
@@ -99,7 +102,12 @@ class TradeKeys:
 
     def escrow_key(self, trade_id: bytes) -> TradeKey:
         """Return the trader's key of one trade."""
-        return self._key([ESCROW_ACCOUNT, *trade_path(trade_id)])
+        plain = bound_path(trade_id, self._network)
+        return self._key([ESCROW_ACCOUNT, *trade_path(trade_id)], plain)
+
+    def escrow_root(self, trade_id: bytes) -> tuple[bytes, bytes]:
+        """Return what a receipt shows of a trade: point (33) and chain code (32) of its root."""
+        return self._public_half([ESCROW_ACCOUNT, *trade_path(trade_id)])
 
     def backup_key(self, trade_id: bytes) -> TradeKey:
         """Return the trader's key of one trade's backup branch."""
@@ -111,7 +119,10 @@ class TradeKeys:
 
     def arbitration_account(self) -> tuple[bytes, bytes]:
         """Return the public half that the record publishes: point (33) and chain code (32)."""
-        text = str(self._derive([ARBITRATION_ACCOUNT]).as_public())
+        return self._public_half([ARBITRATION_ACCOUNT])
+
+    def _public_half(self, hardened: Sequence[int]) -> tuple[bytes, bytes]:
+        text = str(self._derive(hardened).as_public())
         xpub = text.partition("]")[2].partition("/")[0]
         data = from_base58check("xpub", xpub, _XPUB_BYTES)
         return check_point("xpub", data[45:]), data[13:45]

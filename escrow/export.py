@@ -18,6 +18,7 @@ from escrow.keys import (
     BACKUP_ACCOUNT,
     ESCROW_ACCOUNT,
     arbiter_path,
+    bound_path,
     path_text,
     trade_path,
 )
@@ -184,7 +185,8 @@ def _keys(contract: Contract) -> list[dict[str, str]]:
     network, path = contract.network, trade_path(contract.trade_id)
 
     def trader(account: int) -> str:
-        return path_text(network, [account, *path])
+        plain = bound_path(contract.trade_id, network) if account == ESCROW_ACCOUNT else ()
+        return path_text(network, [account, *path], plain)
 
     def arbiter(bond: bytes) -> str:
         plain = arbiter_path(contract.seed, bond, network)

@@ -148,6 +148,26 @@ def trade_path(trade_id: bytes) -> tuple[int, ...]:
     return (*chunks, bits & 0xFF)
 
 
+def bound_path(trade_id: bytes, network: Network) -> tuple[int, ...]:
+    """Return the eight plain indexes below a trade's own path at which its escrow key lies.
+
+    So the key on the chain commits to the trade's id, and by that to its TAKE and both
+    traders (pay to contract): whoever shows the point and chain code above proves it.
+    """
+    digest = wire.digest(
+        wire.tag(network.name, "escrow-key"), [wire.exact("trade_id", trade_id, 32)]
+    )
+    words = (digest[i : i + 4] for i in range(0, 32, 4))
+    return tuple(int.from_bytes(word, "big") & (HARDENED - 1) for word in words)
+
+
+def bound_public(point: bytes, chain_code: bytes, trade_id: bytes, network: Network) -> bytes:
+    """Return the escrow key of a trade below its trader's point and chain code for it."""
+    for index in bound_path(trade_id, network):
+        point, chain_code = child_point(point, chain_code, index)
+    return point
+
+
 def path_text(network: Network, hardened: Sequence[int], plain: Sequence[int] = ()) -> str:
     """Return a path of the trade's keys below one's words, as BIP 32 writes it."""
     steps = [PURPOSE, network.coin_type, *hardened]

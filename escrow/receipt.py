@@ -1,6 +1,9 @@
 """A receipt: what proves to anybody with a chain of his own that a trade took place.
 
-    receipt = [1, network, contract: bin, maker: said, taker: said, ended, funding, payout]
+    receipt = [1, network, contract: bin, root, take, maker: said, taker: said, ended, funding,
+               payout]
+    root    = [point: bin 33, chain_code: bin 32]
+    take    = [tip_height, tip_hash, draw_no, payload_hash]
     said    = [seq, prev, seen, tip_height, tip_hash, signature, escrow_signature]
     ended   = [by, to, seq, prev, seen, tip_height, tip_hash, payload_hash, signature]
     funding = [transaction: bin, height, position, branch]
@@ -12,6 +15,10 @@ given by the lines that the contract does not fix; the rest is put back before t
 are checked, so nothing of another trade fits. The payout is not given but built: only the
 very transaction that the contract makes of a split leads to our header. The funding has the
 form of `escrow.funding`: its locktime is the anchor, so no payout passes for a funding.
+
+The chain knows keys and no names. So a trader's escrow key lies below his root at a path of the
+trade's id, which is the hash of TAKE's header, which names both: one funding proves one trade
+of two traders, and whoever owns all its keys can not lend it to others later.
 
 A receipt names both traders. Who ends as released gets credit, both; by a verdict the buyer,
 if the amount went to him. Pure; the one declared error is InvalidRecord. docs/wire/receipts.md.
@@ -29,9 +36,9 @@ from escrow.confirm import FINAL_DEPTH
 from escrow.contract import MAX_BYTES as MAX_CONTRACT
 from escrow.contract import Contract
 from escrow.fields import Fields, b32, binary, checked, integer, listing
-from escrow.keys import verify_schnorr
+from escrow.keys import bound_public, check_point, verify_schnorr
 from escrow.messagefile import NO_PAYLOAD
-from escrow.messages import MAX_SEQ, Kind, Message
+from escrow.messages import MAX_DRAWS, MAX_SEQ, Kind, Message
 from escrow.messages import VERSION as MESSAGE_VERSION
 from escrow.payloads import MAX_INPUTS, ContractSigned
 from escrow.payout import Branch, Split, build_payout, payout_rates, release
@@ -66,6 +73,24 @@ class By(IntEnum):
     RECEIVED = 0
     VERDICT = 1  # of the arbiter
     BACKUP = 2  # of the runner-up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root(Fields):
+    """Below which one trader's escrow key lies, at a path of the trade's id."""
+
+    point: bytes = checked(binary(33, 33))
+    chain_code: bytes = checked(b32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken(Fields):
+    """What TAKE's header has beside what the contract fixes."""
+
+    tip_height: int = checked(integer(0, MAX_HEIGHT))
+    tip_hash: bytes = checked(b32)
+    draw_no: int = checked(integer(0, MAX_DRAWS))
+    payload_hash: bytes = checked(b32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +154,8 @@ class Receipt:
     """A receipt. `from_wire` checks all that needs no chain; `decoded` only its form."""
 
     contract: Contract
+    root: Root
+    take: Taken
     maker: Said
     taker: Said
     ended: Ended
@@ -149,24 +176,34 @@ class Receipt:
 
     def wire(self) -> bytes:
         """Return the canonical bytes."""
-        parts = (self.maker, self.taker, self.ended, self.funding, self.payout)
+        parts = (
+            self.root,
+            self.take,
+            self.maker,
+            self.taker,
+            self.ended,
+            self.funding,
+            self.payout,
+        )
         rest = (part.array() for part in parts)
         return wire.pack((VERSION, self.network.name, self.contract.wire(), *rest))
 
     @classmethod
     def decoded(cls, raw: object, network: Network) -> Self:
         """Parse and bound; no signature and no transaction is checked. Raises InvalidRecord."""
-        parts = wire.fields("receipt", wire.unpack("receipt", raw, limit=MAX_BYTES), 8)
+        parts = wire.fields("receipt", wire.unpack("receipt", raw, limit=MAX_BYTES), 10)
         wire.within("version", parts[0], VERSION, VERSION)
         if parts[1] != network.name:
             raise InvalidRecord("network", f"is not {network.name}")
         return cls(
             contract=Contract.from_wire(wire.blob("contract", parts[2], MAX_CONTRACT), network),
-            maker=_part(Said, "maker", parts[3]),
-            taker=_part(Said, "taker", parts[4]),
-            ended=_part(Ended, "ended", parts[5]),
-            funding=_part(Funding, "funding", parts[6]),
-            payout=_part(Payout, "payout", parts[7]),
+            root=_part(Root, "root", parts[3]),
+            take=_part(Taken, "take", parts[4]),
+            maker=_part(Said, "maker", parts[5]),
+            taker=_part(Said, "taker", parts[6]),
+            ended=_part(Ended, "ended", parts[7]),
+            funding=_part(Funding, "funding", parts[8]),
+            payout=_part(Payout, "payout", parts[9]),
         )
 
     @classmethod
@@ -230,6 +267,7 @@ class Receipt:
         """Check transactions and signatures, the cheapest first. Raises InvalidRecord."""
         for name, node_id in zip(("maker", "taker"), self.parties, strict=True):
             check_node_id(name, node_id, self.network)
+        self._check_names()
         _ = self.payout_txid  # which checks the funding
         contract = self.contract
         for name, said, node_id in (
@@ -241,6 +279,24 @@ class Receipt:
             self._header(name, said, self._contract_lines(node_id, signature))
             verify_schnorr(key, contract.hash, signature, f"{name}.escrow_signature")
         self._header("ended", self.ended, self._end_lines())
+
+    def _check_names(self) -> None:
+        """Check that a key on the chain was made for a trade of these two, and no other."""
+        contract, take = self.contract, self.take
+        body = (
+            *(MESSAGE_VERSION, int(Kind.TAKE), bytes(32), contract.taker, contract.maker, 0),
+            *(bytes(32), bytes(32), take.tip_height, take.tip_hash, take.draw_no),
+            take.payload_hash,
+        )
+        if wire.digest(wire.tag(self.network.name, "message"), body) != contract.trade_id:
+            raise InvalidRecord("take", "is not the TAKE whose id the trade has")
+        try:
+            point = check_point("root.point", self.root.point)
+            key = bound_public(point, self.root.chain_code, contract.trade_id, self.network)
+        except InvalidRecord as error:
+            raise InvalidRecord("root.point", str(error).partition(": ")[2]) from None
+        if key not in (contract.key_b, contract.key_s):
+            raise InvalidRecord("root.point", "does not lead to an escrow key of the contract")
 
     def _contract_lines(self, sender: bytes, signature: bytes) -> tuple[Kind, bytes, bytes, bytes]:
         contract = self.contract

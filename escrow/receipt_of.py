@@ -12,20 +12,33 @@ from escrow.messages import Kind, Message
 from escrow.model import Closed
 from escrow.payloads import ContractSigned
 from escrow.payout import Branch, Split, build_payout, payout_rates, release
-from escrow.receipt import By, Ended, Funding, Payout, Receipt, Said
+from escrow.receipt import By, Ended, Funding, Payout, Receipt, Root, Said, Taken
 from p2pnode.base.errors import InvalidRecord, LocalFault
 
 Place = tuple[int, int, tuple[bytes, ...]]  # height, position, merkle branch
 
 
-def receipt_of(facts: Facts, closed: Closed, funded: Place, paid: Place) -> Receipt:
-    """Return the receipt of a closed trade. Raises LocalFault for one that gives none."""
+def receipt_of(
+    facts: Facts, closed: Closed, funded: Place, paid: Place, *, root: tuple[bytes, bytes]
+) -> Receipt:
+    """Return the receipt of a closed trade. Raises LocalFault for one that gives none.
+
+    `root` is one's own of this trade (`TradeKeys.escrow_root`).
+    """
     contract, funding = facts.settled_contract, facts.funding
     if contract is None or funding is None:
         raise LocalFault("the papers of this trade are lost: it gives no receipt")
     by, message, split, raised = _end(facts, closed)
+    take = facts.take
     return Receipt(
         contract=contract,
+        root=Root(point=root[0], chain_code=root[1]),
+        take=Taken(
+            tip_height=take.tip_height,
+            tip_hash=take.tip_hash,
+            draw_no=take.draw_no,
+            payload_hash=take.body()[-1],
+        ),
         maker=_said(facts, facts.maker),
         taker=_said(facts, facts.taker),
         ended=_ended(by, message, facts),

@@ -65,7 +65,10 @@ class Receipts:
         facts = self._trades.facts(row)
         if not isinstance(row.state, Closed) or facts.settled_contract is None:
             raise LocalFault("its papers are lost: it gives no receipt")
-        receipt_of(facts, row.state, _NOWHERE, _NOWHERE)  # raises before the chain is asked
+        root = self._world.keys.escrow_root(trade_id)
+        receipt_of(
+            facts, row.state, _NOWHERE, _NOWHERE, root=root
+        )  # raises before the chain is asked
         seen = await self._world.chain.sightings(escrow_script(facts.contract))
         places = []
         for txid in (facts.outpoint.txid, row.state.txid):
@@ -73,7 +76,7 @@ class Receipts:
             if found is None or not found.height:
                 return  # reorganised away: it goes out again by itself
             places.append(await self._place(found))
-        receipt = receipt_of(facts, row.state, *places)
+        receipt = receipt_of(facts, row.state, *places, root=root)
         receipt.check_papers()
         try:
             proven = receipt.proven(self._world.chain)

@@ -14,7 +14,6 @@ from escrow.standing import (
     circular,
     history,
     named_since,
-    sold,
     statistics,
     weigh,
 )
@@ -38,7 +37,6 @@ class Standing:
         self._since: dict[bytes, int] = {}
         self._since_own: dict[bytes, int] = {}
         self._rings: frozenset[bytes] = frozenset()
-        self._fakes: frozenset[bytes] = frozenset()
         self._weighed: dict[bytes, tuple[Weighed, ...]] = {}
         self._histories: dict[bytes, History] = {}
 
@@ -67,8 +65,7 @@ class Standing:
             else:
                 past = {p.contract_hash: p for p in self._shown(node_id)}
                 past |= {p.contract_hash: p for p in self._with.get(node_id, ())}
-                judged = (self._since, self._rings, self.me, now, self._fakes)
-                found = weigh(node_id, past.values(), *judged)
+                found = weigh(node_id, past.values(), self._since, self._rings, self.me, now)
             self._weighed[node_id] = found
         return self._weighed[node_id]
 
@@ -106,9 +103,7 @@ class Standing:
         self._with = {}
         for one in self._own:
             self._with.setdefault(one.other(self.me), []).append(one)
-        self._fakes = sold(self._known)
-        self._since = named_since(p for p in self._known if p.funding_txid not in self._fakes)
-        self._since_own = named_since(self._own)
+        self._since, self._since_own = named_since(self._known), named_since(self._own)
         shown_by = {node_id for node_id, past in shown.items() if past}
         self._rings = circular(self._known, shown_by, self.me)
         self._weighed, self._histories = {}, {}

@@ -1,8 +1,6 @@
 """What receipts weigh: how a past is worked out of what is proven, and what counts for nothing.
 
     counted once      of one trade id, and of one funding transaction
-    sold              of a funding that another contract names too: the chain knows the escrow's
-                      keys and no names, and who signed twice by them lends his past
     no credit         a verdict that was not for him
     not yet           its counterparty is not 30 days old: the first trade in which a receipt
                       that we have verified names him was funded less than that ago
@@ -33,7 +31,6 @@ WEIGHS: Final = ""
 TWICE: Final = "is of a trade, or of a funding, that was counted already"
 NO_CREDIT: Final = "ended by a verdict that was not for him"
 CIRCULAR: Final = "is of a closed ring: nobody outside it is named"
-SOLD: Final = "is of a funding that another contract names too: one of them is made up"
 ENOUGH: Final = f"is one more than {PER_PARTNER} with one counterparty"
 
 
@@ -71,19 +68,6 @@ def circular(known: Iterable[Proven], shown_by: Collection[bytes], me: bytes) ->
     return frozenset(node_id for node_id in group if root(node_id) not in apart)
 
 
-def sold(known: Iterable[Proven]) -> frozenset[bytes]:
-    """Return the fundings that several contracts name: both their escrow keys signed each.
-
-    An escrow key is of one trade, so no honest trader signs two contracts by it.
-    """
-    named: dict[bytes, bytes] = {}
-    return frozenset(
-        one.funding_txid
-        for one in known
-        if named.setdefault(one.funding_txid, one.contract_hash) != one.contract_hash
-    )
-
-
 def weigh(
     node_id: bytes,
     past: Iterable[Proven],
@@ -91,11 +75,8 @@ def weigh(
     rings: Collection[bytes],
     me: bytes,
     now: int,
-    fakes: Collection[bytes] = (),
 ) -> tuple[Weighed, ...]:
     """Weigh the trades of one node, oldest first; `now` is the chain's median time past.
-
-    `fakes` are fundings that weigh nothing (`sold`).
 
     `past` are verified receipts that he has shown, or that we hold of trades with him; one that
     does not name him is none of his past, and left out.
@@ -110,8 +91,6 @@ def weigh(
         why = WEIGHS
         if one.trade_id in trades or one.funding_txid in fundings:
             why = TWICE
-        elif partner != me and one.funding_txid in fakes:
-            why = SOLD
         elif not one.credits(node_id):
             why = NO_CREDIT
         elif partner != me and node_id in rings:

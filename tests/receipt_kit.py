@@ -1,21 +1,24 @@
 """Receipts of made-up trades in made-up blocks: whole, signed by real keys, cheap to make."""
 
 import hashlib
+import hmac
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from escrow_tx_kit import contract as any_contract
 from escrow_tx_kit import wpkh
-from trade_facts import h, identity, schnorr, secret
+from trade_facts import Play, h, identity, schnorr, secret
 
 from escrow.contract import KIND_2OF3, KIND_BACKUP, Contract, backup_blocks
 from escrow.funding import FundingInput, FundingSide, build_funding
+from escrow.keys import bound_path
 from escrow.messages import ZERO, Kind, Message
 from escrow.payloads import ContractSigned, Payload
 from escrow.payloads import Received as Release
 from escrow.payout import Branch, Split, build_payout, payout_rates, release, verdict_split
-from escrow.receipt import By, Ended, Funding, Payout, Receipt, Said
+from escrow.receipt import By, Ended, Funding, Payout, Receipt, Root, Said, Taken
+from p2pnode.base import wire
 from p2pnode.base.networks import NETWORKS, Network
 from p2pnode.base.transaction import Outpoint, merkle_branch, merkle_root
 
@@ -88,13 +91,10 @@ class Deal:
     def contract(self, **change: Any) -> Contract:
         values: dict[str, Any] = {
             "network": self.network,
-            "trade_id": h(f"trade {self.name}"),
             "maker": identity(self.maker, self.network).node_id,
             "taker": identity(self.taker, self.network).node_id,
             "arbiter": identity("arbiter 0", self.network).node_id,
             "runner_up": identity("arbiter 1", self.network).node_id,
-            "key_b": self.key("B").public_key.format(),
-            "key_s": self.key("S").public_key.format(),
             "key_a": secret("key of A").public_key.format(),
             "anchor_h": self.height - 6,
             "escrow_kind": self.kind,
@@ -102,10 +102,37 @@ class Deal:
         if self.kind == KIND_BACKUP:
             values |= {f"key_{k}2": secret(f"{k}2").public_key.format() for k in "bsa"}
             values["n"] = backup_blocks(86_400)
-        return any_contract(**(values | change))
+        values |= change
+        trade_id = change.get("trade_id") or self.take_id(values["maker"], values["taker"])
+        values["trade_id"] = trade_id
+        for name, side in (("key_b", "B"), ("key_s", "S")):
+            values.setdefault(name, self.key(side, trade_id).public_key.format())
+        return any_contract(**values)
 
-    def key(self, side: str) -> Any:
-        return secret(f"{side} of {self.name}")
+    @property
+    def take(self) -> Taken:
+        return Taken(
+            tip_height=self.height - 1,
+            tip_hash=h("tip of the taker"),
+            draw_no=self.number,
+            payload_hash=h(f"what was taken {self.name}"),
+        )
+
+    def take_id(self, maker: bytes = b"", taker: bytes = b"") -> bytes:
+        """The id of the TAKE's header: all that the trade's id commits to."""
+        maker = maker or identity(self.maker, self.network).node_id
+        taker = taker or identity(self.taker, self.network).node_id
+        said = self.take.array()
+        body = (1, int(Kind.TAKE), ZERO, taker, maker, 0, ZERO, ZERO, *said)
+        return wire.digest(wire.tag(self.network.name, "message"), body)
+
+    def root(self, side: str = "B") -> Root:
+        point = secret(f"{side} of {self.name}").public_key.format()
+        return Root(point=point, chain_code=h(f"{side} of {self.name}, chain code"))
+
+    def key(self, side: str, trade_id: bytes = b"") -> Any:
+        above = secret(f"{side} of {self.name}"), self.root(side).chain_code
+        return bound_secret(*above, trade_id or self.take_id(), self.network)
 
     def funding(self, contract: Contract) -> Any:
         def side(who: str, sat: int) -> FundingSide:
@@ -126,7 +153,7 @@ class Deal:
         values: dict[str, Any] = {
             "network": self.network,
             "kind": kind,
-            "trade_id": h(f"trade {self.name}"),
+            "trade_id": self.take_id(),
             "sender": who.node_id,
             "recipient": identity(recipient, self.network).node_id,
             "seq": 3,
@@ -142,21 +169,23 @@ class Deal:
     def said(self, contract: Contract, sender: str) -> Said:
         other = self.taker if sender == self.maker else self.maker
         side = "B" if identity(sender, self.network).node_id == contract.buyer else "S"
-        signature = schnorr(self.key(side), contract.hash)
+        signature = schnorr(self.key(side, contract.trade_id), contract.hash)
         payload: Payload = ContractSigned(contract=contract.wire(), signature=signature)
-        message = self.signed(Kind.CONTRACT, sender, other, payload.wire())
+        about = {"trade_id": contract.trade_id}
+        message = self.signed(Kind.CONTRACT, sender, other, payload.wire(), **about)
         return Said(escrow_signature=signature, **lines(message))
 
     def end(self, contract: Contract) -> Ended:
+        about = {"trade_id": contract.trade_id}
         buyer, seller = (
             (self.taker, self.maker) if contract.maker_is_seller else (self.maker, self.taker)
         )
         if self.by is By.RECEIVED:
             words = Release(signatures=(bytes(70), bytes(71))).wire()
-            message = self.signed(Kind.RECEIVED, seller, buyer, words)
+            message = self.signed(Kind.RECEIVED, seller, buyer, words, **about)
         else:
             judge = f"arbiter {int(self.by is By.BACKUP)}"
-            message = self.signed(Kind.VERDICT, judge, buyer, b"\x90")
+            message = self.signed(Kind.VERDICT, judge, buyer, b"\x90", **about)
         return Ended(
             by=int(self.by),
             to=0,
@@ -183,6 +212,8 @@ class Deal:
             places = ({"height": self.height} | nowhere, {"height": self.height + 1} | nowhere)
         return Receipt(
             contract=contract,
+            root=self.root(),
+            take=self.take,
             maker=self.said(contract, self.maker),
             taker=self.said(contract, self.taker),
             ended=self.end(contract),
@@ -195,6 +226,29 @@ class Deal:
                 **places[1],
             ),
         )
+
+
+def bound_secret(key: Any, chain_code: bytes, trade_id: bytes, network: Network) -> Any:
+    """The escrow key of a trade by private derivation (BIP 32, CKDpriv, not hardened)."""
+    for index in bound_path(trade_id, network):
+        data = key.public_key.format() + index.to_bytes(4, "big")
+        digest = hmac.digest(chain_code, data, "sha512")
+        key, chain_code = key.add(digest[:32]), digest[32:]
+    return key
+
+
+class BoundPlay(Play):
+    """A trade whose traders' escrow keys are bound to it, as those of nodes are."""
+
+    def root(self, who: Any) -> tuple[bytes, bytes]:
+        name = self.name(who)
+        return secret(f"escrow of {name}").public_key.format(), h(f"chain code of {name}")
+
+    def key(self, who: Any) -> Any:
+        take = next((m for m in self.messages if m.kind is Kind.TAKE), None)
+        if take is None:  # his TAKE says nothing of it
+            return super().key(who)
+        return bound_secret(super().key(who), self.root(who)[1], take.id, NET)
 
 
 def lines(message: Message) -> dict[str, Any]:

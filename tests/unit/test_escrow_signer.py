@@ -10,9 +10,12 @@ from embit import ec
 from embit.script import Script
 from embit.transaction import Transaction as EmbitTx
 from escrow_tx_kit import (
+    BOND,
     BRANCHES,
     KEYS,
+    NET,
     ROLES,
+    SEED,
     TRADE,
     WORDS,
     contract,
@@ -347,17 +350,17 @@ def test_everyone_derives_the_arbiters_key_that_he_holds(name: str) -> None:
 def test_derivation_matches_another_implementation() -> None:
     from embit import bip32, bip39
 
-    from escrow.keys import arbiter_path, trade_path
+    from escrow.keys import arbiter_path, bound_path, trade_path
 
     root = bip32.HDKey.from_seed(bip39.mnemonic_to_seed(WORDS["B"]))
     for purpose, role in ((0, "B"), (1, "B2")):
         path = [8383, 1, purpose, *trade_path(TRADE)]
         node = root.derive([step | 1 << 31 for step in path])
+        if not purpose:
+            node = node.derive(list(bound_path(TRADE, NET)))
         assert node.key.get_public_key().sec() == KEYS[role].public
     root = bip32.HDKey.from_seed(bip39.mnemonic_to_seed(WORDS["A"]))
     account = root.derive([step | 1 << 31 for step in (8383, 1, 2)])
-    from escrow_tx_kit import BOND, NET, SEED
-
     node = account.derive(list(arbiter_path(SEED, BOND, NET)))
     assert node.key.get_public_key().sec() == KEYS["A"].public
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 from escrow_tx_kit import wpkh
-from receipt_kit import DAY_BLOCKS, NET, Blocks, Deal, lines
-from trade_facts import ANCHOR, Play, h, schnorr, secret
+from receipt_kit import DAY_BLOCKS, NET, Blocks, BoundPlay, Deal, lines
+from trade_facts import ANCHOR, Play, h, identity, schnorr, secret
 
 from escrow.contract import KIND_BACKUP, Contract
 from escrow.messages import Kind
 from escrow.model import Closed
 from escrow.payout import Branch, Split, build_payout, payout_rates, release, verdict_split
 from escrow.proven import Proven
-from escrow.receipt import MAX_BYTES, By, Ended, Funding, Payout, Receipt, Said
+from escrow.receipt import MAX_BYTES, By, Ended, Funding, Payout, Receipt, Root, Said, Taken
 from escrow.receipt_of import receipt_of
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault
@@ -22,6 +22,8 @@ from p2pnode.base.transaction import Transaction, TxIn, TxOut, parse_transaction
 
 HEIGHT = 40 * DAY_BLOCKS
 PARTS: dict[str, type] = {
+    "root": Root,
+    "take": Taken,
     "maker": Said,
     "taker": Said,
     "ended": Ended,
@@ -152,6 +154,26 @@ def test_one_of_another_network_is_refused(blocks: Blocks) -> None:
 
 
 # ------------------------------------------------------------------ made by a thief
+
+
+def test_one_funding_proves_one_trade_of_two_names(blocks: Blocks) -> None:
+    """Whoever has both keys of an old escrow cannot make it the past of other names."""
+    deal = Deal(blocks)
+    true = deal.receipt()
+    new = identity("a new name").node_id
+    for name in ("maker", "taker"):
+        # New contracts over the very same keys: of the old trade's id, and of a TAKE of theirs.
+        ids = {"maker": true.contract.maker, "taker": true.contract.taker} | {name: new}
+        for trade_id, field in ((true.contract.trade_id, "take"), (deal.take_id(**ids), "root")):
+            contract = replace(true.contract, **{name: new}, trade_id=trade_id)
+            made = replace(true, contract=contract)
+            with pytest.raises(InvalidRecord) as caught:
+                Receipt.from_wire(made.wire(), NET)
+            assert caught.value.field.split(".")[0] == field
+            refused(made.wire(), blocks)
+
+
+# ------------------------------------------------------------------ by parts
 
 
 def test_parts_of_two_trades_make_no_receipt(blocks: Blocks) -> None:
@@ -336,7 +358,7 @@ def test_a_transaction_of_64_bytes_proves_nothing(blocks: Blocks) -> None:
 
 
 def _play(end: str) -> tuple[Play, Split, Branch]:
-    play = Play().acknowledge()
+    play = BoundPlay().acknowledge()
     if end == "released":
         play.say(play.seller, play.received())
         return play, release(play.contract), Branch.MAIN
@@ -370,7 +392,7 @@ def test_each_trader_makes_it_of_his_own_journal(end: str, raised: int) -> None:
     ]
     proven = set()
     for who in (play.maker, play.taker):
-        receipt = receipt_of(play.facts(who), Closed(paid, outcome), *places)
+        receipt = receipt_of(play.facts(who), Closed(paid, outcome), *places, root=play.root(who))
         proven.add(judged(receipt.wire(), blocks))
         assert receipt.payout.raised == raised
         assert receipt.ended.by == {"released": 0, "ruled": 1, "backup": 2}[end]
@@ -384,7 +406,13 @@ def test_a_trade_that_ended_otherwise_gives_none() -> None:
     nowhere = (1, 0, ())
     for txid, outcome in ((paid, "agreed"), (h("another"), "other")):
         with pytest.raises(LocalFault, match="gives no receipt"):
-            receipt_of(play.facts(play.maker), Closed(txid, outcome), nowhere, nowhere)
+            receipt_of(
+                play.facts(play.maker),
+                Closed(txid, outcome),
+                nowhere,
+                nowhere,
+                root=play.root(play.maker),
+            )
 
 
 def test_people_are_who_they_say(blocks: Blocks) -> None:
