@@ -1,8 +1,9 @@
 """The serving side of the book protocol: what this node holds of a market, for whoever asks.
 
 Each stream is answered in order by one task: a digest at once, a fetch page by page as the
-asker reads. Streams are few, short-lived and paced; when all places are taken, the stream that
-was opened first gives way, so that nobody keeps the others out by reading slowly.
+asker reads. Streams are few, short-lived and paced; when all places are taken, of the subnet that
+has the most of them the one that was opened first gives way, so that nobody keeps the others out,
+by reading slowly or by asking again and again under many names.
 """
 
 import logging
@@ -54,7 +55,7 @@ class Service:
         self._peers = Buckets(RATE, BURST)
         self._groups = Buckets(SUBNET_RATE, SUBNET_BURST)
         self._inbound: Counter[bytes] = Counter()
-        self._open: OrderedDict[int, trio.CancelScope] = OrderedDict()
+        self._open: OrderedDict[int, tuple[trio.CancelScope, object]] = OrderedDict()
         self._numbers = count()
         self._lists: OrderedDict[str, tuple[float, list[Item]]] = OrderedDict()
 
@@ -68,14 +69,12 @@ class Service:
             self._tally.add("streams_refused")
             return
         if len(self._open) >= MAX_STREAMS:
-            self._tally.add("streams_ousted")
-            _, oldest = self._open.popitem(last=False)
-            oldest.cancel()
+            self._oust()
         number = next(self._numbers)
         self._inbound[peer] += 1
         try:
             with trio.move_on_after(STREAM_S) as scope:
-                self._open[number] = scope
+                self._open[number] = scope, self._group(channel.host) or peer
                 await self._converse(channel)
         except InvalidRecord as error:
             self._tally.add("garbage")
@@ -85,6 +84,14 @@ class Service:
             self._inbound[peer] -= 1
             if not self._inbound[peer]:
                 del self._inbound[peer]
+
+    def _oust(self) -> None:
+        """End the oldest stream of the subnet that has the most, of peers without one by peer."""
+        self._tally.add("streams_ousted")
+        held = Counter(crowd for _, crowd in self._open.values())
+        most = max(held.values())
+        number = next(n for n, (_, crowd) in self._open.items() if held[crowd] == most)
+        self._open.pop(number)[0].cancel()
 
     async def _converse(self, channel: Channel) -> None:
         while True:

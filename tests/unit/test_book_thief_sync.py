@@ -4,14 +4,22 @@ import hashlib
 import time
 
 import pytest
+import trio
+import trio.testing
+from book_kit import who
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from orderbook_kit import NET, FakeClock
 
 from orderbook import shell_repair
 from orderbook.omission import GRACE_S, MAX_LACKS, WITNESSES, Omissions
+from orderbook.shell_serve import MAX_STREAMS, Service
 from orderbook.shell_source import Fetched
+from orderbook.shell_sync import Events
+from orderbook.store_book import BookStore
 from p2pnode.base import ranges
 from p2pnode.base.ranges import Item, Part
+from p2pnode.base.store import Database
 
 SMALL_S = 0.5  # of a core, for what one round may cost
 
@@ -106,3 +114,43 @@ async def test_a_source_that_never_agrees_costs_little_for_each_of_its_answers()
         await shell_repair.repair(source, ours)  # type: ignore[arg-type]
     assert source.asked == 101
     assert (time.process_time() - began) / source.asked < 0.02
+
+
+class Waiting:
+    """An inbound stream of which nothing comes; `ended` once the service has let it go."""
+
+    def __init__(self, name: str, host: str) -> None:
+        self.peer, self.host, self.addr = who(name).node_id, host, ""
+        self.ended = False
+
+    async def receive(self) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def send(self, payload: bytes) -> None:
+        raise AssertionError
+
+    async def close(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_who_asks_from_one_subnet_without_end_ousts_only_himself() -> None:
+    service = Service(BookStore(Database(None), NET), FakeClock(), Events(), lambda host: host)
+    async with trio.open_nursery() as nursery:
+
+        async def answer(stream: Waiting) -> None:
+            await service.answer(stream)  # type: ignore[arg-type]
+            stream.ended = True
+
+        honest = [Waiting(f"honest {n}", f"10.0.{n}.1") for n in range(8)]
+        for stream in honest:
+            nursery.start_soon(answer, stream)
+            await trio.testing.wait_all_tasks_blocked()
+        thieves = [Waiting(f"thief {n % 40}", "10.9.9.9") for n in range(4 * MAX_STREAMS)]
+        for stream in thieves:
+            nursery.start_soon(answer, stream)
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(service) == MAX_STREAMS
+        assert sum(stream.ended for stream in thieves) == len(thieves) - MAX_STREAMS + len(honest)
+        assert not any(stream.ended for stream in honest)
+        nursery.cancel_scope.cancel()
