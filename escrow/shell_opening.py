@@ -310,7 +310,7 @@ class Opening:
         told = (
             "cannot be traded now"
             if error.field == "amount_sat" and not isinstance(error, InvalidRecord)
-            else why
+            else why.removeprefix(f"{error.field}: ")
         )
         refuse = Refuse(refused_id=message.id, field=error.field or "offer", value=told)
         if self._world.journal.known(message.id):

@@ -90,10 +90,11 @@ def test_a_refusal_for_the_price_shows_both_views(here: Town) -> None:
     offer_id = create(here, "--margin", "0")
     taken = take(here.taker, offer_id, "--yes", "--json")
     refused = until(here, loads(taken.stdout)["trade_id"], "Aborted")
-    assert (
-        "is 300.08 EUR by your view of the market and 306.20 EUR by ours, over 1.00 % apart"
-        in refused["reason"]
+    assert refused["reason"] == (
+        "refused: fiat_minor: is 300.08 EUR by your view of the market and 306.20 EUR by ours, "
+        "over 1.00 % apart"
     )
+    assert here.taker(trade, "show", refused["trade_id"]).exit_code == 0
 
 
 def test_without_a_reference_nobody_takes_blind(here: Town) -> None:
@@ -118,7 +119,7 @@ def test_a_maker_without_a_reference_says_so(here: Town) -> None:
     here.references["maker"].prices.clear()
     taken = take(here.taker, offer_id, "--yes", "--json")
     refused = until(here, loads(taken.stdout)["trade_id"], "Aborted")
-    assert "price: this node knows no reference now" in refused["reason"]
+    assert refused["reason"] == "refused: price: this node knows no reference now"
 
 
 @pytest.mark.parametrize("percent", [97, 103, 0])
@@ -270,7 +271,7 @@ def test_a_history_that_only_its_owner_has_seen_is_refused_with_the_makers_value
     assert "  asks      3 trades and a first one 30 days ago proven by its counterparty" in shown
     taken = take(here.taker, offer_id, "--yes", "--json")
     refused = until(here, loads(taken.stdout)["trade_id"], "Aborted")
-    assert "peer_trades: is 0 as far as is proven; 3 are asked for" in refused["reason"]
+    assert refused["reason"] == "refused: peer_trades: is 0 as far as is proven; 3 are asked for"
     me = here.node_id("taker")
     here.histories.known[me] = History(trades=3, partners=3, first_at=here.now() - 29 * DAY_S)
     again = take(here.taker, offer_id, "--yes", "--json")
@@ -279,3 +280,17 @@ def test_a_history_that_only_its_owner_has_seen_is_refused_with_the_makers_value
     here.histories.known[me] = History(trades=3, partners=3, first_at=here.now() - 30 * DAY_S)
     good = take(here.taker, offer_id, "--yes", "--json")
     assert until(here, loads(good.stdout)["trade_id"], "Funding")
+
+
+def test_a_proposal_is_judged_by_history_and_limits_too(here: Town) -> None:
+    offer_id = create(here, "--price", "61240", "--peer-trades", "3")
+    asked = take(here.taker, offer_id, "--price", "61000", "--yes", "--json")
+    assert asked.exit_code == 0, asked.stderr
+    told = here.until(here.taker, loads(asked.stdout)["proposal_id"], "Declined")
+    assert "is 0 as far as is proven; 3 are asked for" in told["next"]
+    other = create(here, "--price", "61240", account="bank")
+    refused = take(here.taker, other, "--price", "61000", "--yes")
+    assert refused.exit_code == 70
+    assert "0.00200000 BTC is the most by REVOLUT while you have no proven trade" in refused.stderr
+    good = take(here.taker, other, "--price", "61000", "--yes", amount="0.002")
+    assert good.exit_code == 0, good.stderr
