@@ -1,6 +1,8 @@
 """A receipt: read back, each of its fields bent, spliced of two trades, not in our chain."""
 
+import json
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,17 @@ PARTS: dict[str, type] = {
     "ended": Ended,
     "funding": Funding,
     "payout": Payout,
+}
+
+
+VECTORS: dict[str, dict[str, str]] = json.loads(
+    (Path(__file__).parents[1] / "vectors/receipt.json").read_text()
+)
+MADE: dict[str, dict[str, Any]] = {
+    "released": {},
+    "released, raised": {"raised": 1},
+    "ruled": {"by": By.VERDICT, "kind": KIND_BACKUP},
+    "ruled by the runner-up": {"by": By.BACKUP, "kind": KIND_BACKUP, "after": 144 * 31},
 }
 
 
@@ -420,3 +433,22 @@ def test_people_are_who_they_say(blocks: Blocks) -> None:
     weak = h("no work was done for this one")
     receipt = Deal(blocks).receipt(taker=weak)
     assert refused(receipt.wire(), blocks).field == "taker"
+
+
+# ------------------------------------------------------------------ fixed bytes
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_the_bytes_are_those_of_the_vectors(blocks: Blocks, name: str) -> None:
+    """What another implementation must read, and must be refused nothing of."""
+    known = VECTORS[name]
+    receipt = Receipt.from_wire(bytes.fromhex(known["receipt"]), NET)
+    assert receipt.wire().hex() == known["receipt"]
+    assert receipt.contract.trade_id.hex() == known["trade_id"]
+    assert [who.hex() for who in receipt.parties] == [known["maker"], known["taker"]]
+    assert receipt.funding_tx.txid.hex() == known["funding_txid"]
+    assert receipt.payout_txid.hex() == known["payout_txid"]
+    assert [r.hex() for r in receipt.roots()] == [known["funding_root"], known["payout_root"]]
+    made = Deal(blocks, **MADE[name]).receipt()
+    assert made.wire().hex() == known["receipt"]  # signatures are deterministic
+    assert made.proven(blocks).outcome == known["outcome"]
