@@ -60,7 +60,10 @@ class Versions:
         return own
 
     def crossed(self, own: OwnOffer) -> str:
-        """Return why an offer's triggers would disable it now; empty if they do not."""
+        """Return why an offer's triggers would disable it now; empty if they do not.
+
+        Asking has the market's reference kept up to date, for takers too.
+        """
         currency = own.offer.currency
         return own.triggers.crossed(self._references.reference(currency), currency)
 

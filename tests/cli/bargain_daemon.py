@@ -1,7 +1,7 @@
 """A maker's and a taker's daemon over whole trading halves, and command lines to both."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,12 @@ class Town:
         """Return who a node is."""
         assert self._rig is not None
         return self._rig[name].identity.node_id
+
+    def introduce(self, name: str, shown: Callable[[bytes, bytes], Awaitable[None]]) -> None:
+        """Say what a node learns when it asks a maker for receipts."""
+        assert self._rig is not None
+        opening = self._rig[name].exchange.opening
+        opening.introduce = opening.look = shown
 
     def state(self, desk: Desk, trade_id: str, state: str) -> dict[str, Any]:
         """Wait until a node's trade is in that state."""

@@ -294,3 +294,26 @@ def test_a_proposal_is_judged_by_history_and_limits_too(here: Town) -> None:
     assert "0.00200000 BTC is the most by REVOLUT while you have no proven trade" in refused.stderr
     good = take(here.taker, other, "--price", "61000", "--yes", amount="0.002")
     assert good.exit_code == 0, good.stderr
+
+
+def test_a_seller_asks_for_the_makers_receipts_before_he_judges_him(here: Town) -> None:
+    offer_id = create(here, "--price", "61240", side="--buy", account="bank")
+    asked: list[bytes] = []
+
+    async def shown_nothing(peer: bytes, offer_hash: bytes) -> None:
+        asked.append(peer)
+
+    async def shown(peer: bytes, offer_hash: bytes) -> None:
+        asked.append(peer)
+        first_at = here.now() - 60 * DAY_S
+        here.histories.known[peer] = History(trades=9, partners=5, first_at=first_at)
+
+    here.introduce("taker", shown_nothing)
+    refused = take(here.taker, offer_id, "--account", "bank", "--yes")
+    assert (refused.exit_code, asked) == (70, [here.node_id("maker")])
+    assert "is the most by REVOLUT while the maker has no proven trade" in refused.stderr
+    assert here.taker(trade, "list").stdout == ""
+    here.introduce("taker", shown)
+    taken = take(here.taker, offer_id, "--account", "bank", "--yes", "--json")
+    assert taken.exit_code == 0, taken.stderr
+    assert until(here, loads(taken.stdout)["trade_id"], "Funding")["role"] == "seller"
