@@ -159,18 +159,20 @@ def _money(offer: Offer, taker: Taker, amount: int) -> Reasons:
 
 
 def _history(offer: Offer, taker: Taker) -> Reasons:
-    trades, days = taker.history.trades, taker.history.days(taker.now)
+    past = taker.history
+    trades, days = past.trades, past.days(taker.now)
     if trades < offer.peer_trades:
         yield (
             "history",
-            f"peer_trades: the maker asks for {offer.peer_trades} proven trades, you have "
-            f"{trades}; each trade that ends well is one",
+            f"peer_trades: the maker asks for {_count(offer.peer_trades, 'proven trade')}, you "
+            f"have {trades or 'none'}; each trade that ends well is one",
         )
     if days < offer.peer_days:
         yield (
             "history",
-            f"peer_days: the maker asks for a first trade {offer.peer_days} days ago, yours was "
-            f"{days} days ago; take offers that ask for less",
+            f"peer_days: the maker asks for a first trade {_count(offer.peer_days, 'day')} ago, "
+            + (f"yours was {_count(days, 'day')} ago" if past.first_at else "you have none")
+            + "; take offers that ask for less",
         )
 
 
@@ -208,6 +210,10 @@ def _escrow(offer: Offer, taker: Taker) -> Reasons:
 def _some(names: tuple[str, ...] | list[str]) -> str:
     shown = ", ".join(names[:4])
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _btc(sat: int) -> str:

@@ -158,7 +158,10 @@ def test_orders_by_history_and_asks_for_it(taker: Daemon) -> None:
     assert ids(taker, "--sort", "history") == "2 1"
     assert ids(taker, "--min-trades", "3") == "2"
     assert ids(taker, "--min-trades", "4") == ""
-    assert rows(taker, "--min-trades", "1")[0]["proven_trades"] == 3
+    (one,) = rows(taker, "--min-trades", "1")
+    assert one["proven_trades"] == 3
+    shown = taker(offer, "show", one["offer_id"]).stdout
+    assert "  proven    trades 3, partners 2, since 2026-12-06" in shown
 
 
 def test_what_one_cannot_take_is_marked_and_the_reason_told(taker: Daemon) -> None:
@@ -169,7 +172,7 @@ def test_what_one_cannot_take_is_marked_and_the_reason_told(taker: Daemon) -> No
     told = taker(offer, "list", "--sell", "--cur", "EUR", "--why").stdout
     assert "methods: you have no account of SEPA" in told
     assert "p2pnode account form SEPA" in told
-    assert "peer_trades: the maker asks for 5 proven trades, you have 0" in told
+    assert "peer_trades: the maker asks for 5 proven trades, you have none" in told
     codes = [one["code"] for one in rows(taker)[0]["obstacles"]]
     assert codes == ["method", "history"]
     assert ids(taker, "--takeable") == "2"

@@ -114,6 +114,10 @@ def test_what_the_wallet_must_hold() -> None:
 def test_the_history_that_the_maker_asks_for() -> None:
     asks = offer(peer_trades=5, peer_days=30)
     assert codes(asks, taker()) == ["history", "history"]
+    assert text(offer(peer_days=1), taker()) == (
+        "peer_days: the maker asks for a first trade 1 day ago, you have none; "
+        "take offers that ask for less"
+    )
     proven = History(trades=5, first_at=NOW - 30 * DAY)
     assert codes(asks, taker(history=proven)) == []
     young = History(trades=5, first_at=NOW - 30 * DAY + 1)

@@ -140,8 +140,17 @@ def show(session: Session, offer_id: str) -> None:
         lines.append(quoted("  terms     ", found.get("terms_shown", found["terms"])))
         lines += [entry("!", f"the text {one}") for one in found.get("terms_remarks", ())]
     if not found["mine"]:
-        lines += _kept_from(found)
+        lines += [*_proven(found), *_kept_from(found)]
     session.emit(found, *lines)
+
+
+def _proven(found: dict[str, Any]) -> list[str]:
+    """Write what the maker has proven to this node."""
+    if not found["proven_trades"]:
+        return []
+    since = moment(found["proven_since"])[:10]
+    text = f"trades {found['proven_trades']}, partners {found['proven_partners']}, since {since}"
+    return [entry("proven", text)]
 
 
 def _kept_from(found: dict[str, Any]) -> list[str]:
