@@ -139,7 +139,10 @@ class Market:
         while True:
             found = await self._servers()
             async with self._rooms.turns:
-                await self._round(found)
+                try:
+                    await self._round(found)
+                except StorageFault as error:
+                    log.warning("%s: the book cannot be read: %s", self.currency, error)
             self._levelled.set()
             few = len(self.servers) < ENOUGH
             wait, soon = (soon if few else COMPARE_EVERY), (2 * soon if few else SOON)

@@ -21,7 +21,7 @@ from orderbook.shell_market import Market, Rooms
 from orderbook.shell_serve import Service
 from orderbook.shell_source import Source
 from orderbook.store_book import BookStore
-from p2pnode.base.errors import NodeError
+from p2pnode.base.errors import NodeError, StorageFault
 from p2pnode.base.identity import Identity
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness, Streams
@@ -72,6 +72,12 @@ class Sync:
         self._markets: OrderedDict[str, tuple[Market, trio.CancelScope]] = OrderedDict()
         self._nursery: trio.Nursery | None = None
 
+    def _forget(self) -> None:
+        try:
+            self._store.forget(self._clock.now())
+        except StorageFault as error:  # what has expired is shown to nobody anyway
+            log.warning("the book cannot be cleared: %s", error)
+
     def on_news(self, listener: OnNews) -> None:
         """Have `listener(offer, raw)` called for each offer that changes the book."""
         self._intake.on_news.append(listener)
@@ -89,7 +95,7 @@ class Sync:
             try:
                 while True:
                     await trio.sleep(FORGET_EVERY)
-                    self._store.forget(self._clock.now())
+                    self._forget()
             finally:
                 self._nursery = None
 

@@ -10,7 +10,7 @@ from orderbook_kit import NOW
 from orderbook import book_wire, shell_intake, shell_market, shell_serve, shell_source, shell_sync
 from orderbook.book_wire import Ask, Digest, Page
 from p2pnode.base import ranges
-from p2pnode.base.errors import InvalidRecord, NodeError
+from p2pnode.base.errors import InvalidRecord, NodeError, StorageFault
 from p2pnode.base.store import Database
 
 
@@ -273,6 +273,34 @@ async def test_a_server_that_refuses_or_vanishes_is_asked_again_later(autojump_c
         await trio.sleep(3 * shell_market.COMPARE_EVERY)
         assert len(new.hashes()) == 10
         assert server.id.hex() in new.sync.view()[EUR]["servers"]
+        assert not town.holders.lies
+
+
+async def test_a_disk_that_refuses_ends_neither_the_market_nor_a_server(
+    autojump_clock, monkeypatch
+):
+    monkeypatch.setattr(shell_intake, "INLINE", 1 << 30)
+    raws, refused = many(20), []
+
+    def refuse(*args):
+        refused.append(args)
+        raise StorageFault("book.sqlite: the disk is full")
+
+    async with world() as town:
+        for n in range(2):
+            await town.node(f"s{n}", raws, serves=True)
+        new = await town.node("new")
+        for name in ("admit_all", "items", "raws", "forget"):
+            monkeypatch.setattr(new.store, name, refuse)
+        await new.sync.follow(EUR)
+        channel = await ask(new, await town.node("x"), Ask(1, book_wire.DIGEST, EUR))
+        assert isinstance(book_wire.answer_in(await channel.receive()), book_wire.Refusal)
+        await trio.sleep(2 * shell_sync.FORGET_EVERY)
+        monkeypatch.undo()
+        monkeypatch.setattr(shell_intake, "INLINE", 1 << 30)
+        assert len(refused) > 3
+        await trio.sleep(3 * shell_market.COMPARE_EVERY)
+        assert len(new.hashes()) == 20
         assert not town.holders.lies
 
 
