@@ -34,6 +34,7 @@ def reading(**changed):
         "connected": 4,
         "mailbox": {"waiting": 6, "deletions": 1},
         "delivery": {"letters_applied": 12},
+        "book": {"omitted": 2, "repaired": 3},
     }
     return Reading(**(told | changed))
 
@@ -84,6 +85,8 @@ async def test_what_the_node_says_is_what_prometheus_reads(serve):
     assert found["p2pnode_mailbox_waiting",] == 6
     assert found["p2pnode_mailbox_deletions",] == 1
     assert found["p2pnode_delivery_events_total", "letters_applied"] == 12
+    assert found["p2pnode_book_omitted_total",] == 2
+    assert found["p2pnode_book_events_total", "repaired"] == 3
     assert found["process_resident_memory_bytes",] > 1_000_000
     assert found["process_open_fds",] > 2
     assert found["process_max_fds",] > found["process_open_fds",]
