@@ -110,22 +110,25 @@ class Introductions:
 
     # -- asking
 
-    async def meet(self, peer: bytes, offer_hash: bytes) -> None:
-        """Show ours and see his, for a TAKE: what goes wrong means that nothing is proven."""
+    async def meet(self, peer: bytes, offer_hash: bytes, *, show: bool = True) -> None:
+        """Show ours and see his, for a TAKE: what goes wrong means that nothing is proven.
+
+        Without `show` his alone are asked for: whoever only looks tells nobody his past.
+        """
         when, count = self._met.get(peer, (0, 0))
         new = len(self._standing.store.own()) != count
         if not new and 0 <= self._world.clock.now() - when < AGAIN_S:
             return
         with trio.move_on_after(MEET_S) as scope:
             try:
-                await self.ask(peer, offer_hash)
+                await self.ask(peer, offer_hash, show=show)
             except NodeError as error:
                 log.info("no history of %s…: %s", peer.hex()[:16], error)
         if scope.cancelled_caught:
             log.info("no history of %s…: no answer in %.1f s", peer.hex()[:16], MEET_S)
 
-    async def ask(self, peer: bytes, offer_hash: bytes = ZERO) -> Told:
-        """Exchange receipts with a peer; keeps what is proven of his.
+    async def ask(self, peer: bytes, offer_hash: bytes = ZERO, *, show: bool = True) -> Told:
+        """Exchange receipts with a peer; keeps what is proven of his. Ours go only with `show`.
 
         Raises Unreachable, PeerFault for a refusal, InvalidRecord for a broken protocol.
         """
@@ -136,18 +139,20 @@ class Introductions:
                 peer, addrs, self._protocol, limit=MAX_BYTES, early=True
             )
             try:
-                told = await self._exchange(channel, offer_hash)
+                told = await self._exchange(channel, offer_hash, show=show)
             finally:
                 with trio.CancelScope(shield=True), trio.move_on_after(1):
                     await channel.close()
+            if not show:  # he has not seen ours
+                return told
             if len(self._met) >= MAX_MET:
                 self._met.clear()
             self._met[peer] = (self._world.clock.now(), len(self._standing.store.own()))
             return told
         raise Unreachable(f"no history came in {DEADLINE_S:.0f} s")
 
-    async def _exchange(self, channel: Channel, offer_hash: bytes) -> Told:
-        ours = await self._ours()
+    async def _exchange(self, channel: Channel, offer_hash: bytes, *, show: bool) -> Told:
+        ours = await self._ours() if show else []
         await channel.send(pack_ask(offer_hash, len(ours)))
         status, text, count = read_answer(await channel.receive())
         if status != SHOWN:

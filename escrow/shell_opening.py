@@ -62,6 +62,7 @@ class Opening:
         self._registry = registry
         self.draws = draws
         self.introduce: Callable[[bytes, bytes], Awaitable[None]] = _unknown
+        self.look: Callable[[bytes, bytes], Awaitable[None]] = _unknown  # which shows him nothing
         self._refreshed = 0
 
     # -- what both roles need

@@ -80,8 +80,8 @@ class Deals:
         sells = offer.side is Side.SELL
         buyer = maker.histories.history(maker.node_id if sells else offer.maker)
         most = limits.most_sat(method, buyer, now, maker.caps)
-        if most < amount_sat and not sells:  # he may have more to show
-            await self._exchange.opening.introduce(offer.maker, offer.hash)
+        if most < amount_sat and not sells:  # he may have more to show; we have agreed to nothing
+            await self._exchange.opening.look(offer.maker, offer.hash)
             buyer = maker.histories.history(offer.maker)
             most = limits.most_sat(method, buyer, now, maker.caps)
         if most < amount_sat:

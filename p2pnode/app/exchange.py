@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -73,6 +74,7 @@ class Exchange:
             *(world, streams, locate, self.receipts, self.standing, self._acquainted)
         )
         self.opening.introduce = self.introductions.meet
+        self.opening.look = partial(self.introductions.meet, show=False)
         inbox = Inbox(self.trades, self.opening, self.bargains)
         self._mailbox = mailbox  # without one, everything waits until both are online
         self._mail = Mail(mailbox, self.trades, inbox, self._judges) if mailbox else None
