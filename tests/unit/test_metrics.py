@@ -14,7 +14,7 @@ import trio
 from dht_kit import NOTE, note, town, until
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from dht import rpc
+from dht import gossip, rpc
 from dht.store_records import Kept
 from p2pnode.app import metrics
 from p2pnode.app.metrics import GAUGES, MAILBOX, MetricsServer, Reading
@@ -253,6 +253,7 @@ MEANS = {  # what a name that is made up at run time can hold
     "method": [*rpc.METHODS],
     "ask.method": [*rpc.METHODS],
     "kept.name.lower()": [kept.name.lower() for kept in Kept],
+    "COUNTED[verdict]": [*gossip.COUNTED.values()],
 }
 
 
@@ -266,6 +267,8 @@ def names(node: ast.expr) -> Iterator[str]:
             yield from names(other)
         case ast.JoinedStr(values=[ast.Constant(value=str(text)), ast.FormattedValue(value=part)]):
             yield from (text + name for name in MEANS[ast.unparse(part)])
+        case ast.Subscript() if ast.unparse(node) in MEANS:
+            yield from MEANS[ast.unparse(node)]
         case _:
             raise AssertionError(f"cannot tell what {ast.unparse(node)} counts")
 
