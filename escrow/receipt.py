@@ -26,127 +26,38 @@ if the amount went to him. Pure; the one declared error is InvalidRecord. docs/w
 
 import hashlib
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from escrow.bond import Eyes
 from escrow.confirm import FINAL_DEPTH
 from escrow.contract import MAX_BYTES as MAX_CONTRACT
 from escrow.contract import Contract
-from escrow.fields import Fields, b32, binary, checked, integer, listing
 from escrow.keys import bound_public, check_point, verify_schnorr
 from escrow.messagefile import NO_PAYLOAD
-from escrow.messages import MAX_DRAWS, MAX_SEQ, Kind, Message
 from escrow.messages import VERSION as MESSAGE_VERSION
+from escrow.messages import Kind, Message
 from escrow.payloads import MAX_INPUTS, ContractSigned
-from escrow.payout import Branch, Split, build_payout, payout_rates, release
+from escrow.payout import Branch, build_payout, payout_rates, release
 from escrow.proven import Proven
+from escrow.receipt_parts import By, Ended, Funding, Payout, Root, Said, Taken, below, part_of
 from escrow.script import escrow_script
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.identity import check_node_id
 from p2pnode.base.networks import Network
 from p2pnode.base.transaction import (
-    MAX_BRANCH,
     SEQUENCE_RBF,
     Outpoint,
     Transaction,
     parse_transaction,
     root_from_branch,
 )
-from p2pnode.base.units import MAX_SAT
 
 VERSION: Final = 1
 MAX_BYTES: Final = 8192  # the longest contract, 16 inputs and two branches of 20 take 5,700
-MAX_FUNDING: Final = 1024  # bytes: 16 inputs and three outputs take 796
 MAX_OUTPUTS: Final = 3  # the escrow, and each side's change
-MAX_HEIGHT: Final = 499_999_999
-
-_Part = TypeVar("_Part", bound=Fields)
-
-
-class By(IntEnum):
-    """Which header ended the trade. The numbers are the wire's and never reused."""
-
-    RECEIVED = 0
-    VERDICT = 1  # of the arbiter
-    BACKUP = 2  # of the runner-up
-
-
-@dataclass(frozen=True, kw_only=True)
-class Root(Fields):
-    """Below which one trader's escrow key lies, at a path of the trade's id."""
-
-    point: bytes = checked(binary(33, 33))
-    chain_code: bytes = checked(b32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Taken(Fields):
-    """What TAKE's header has beside what the contract fixes."""
-
-    tip_height: int = checked(integer(0, MAX_HEIGHT))
-    tip_hash: bytes = checked(b32)
-    draw_no: int = checked(integer(0, MAX_DRAWS))
-    payload_hash: bytes = checked(b32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said(Fields):
-    """What a trader's CONTRACT header has beside what the contract fixes, and his signatures."""
-
-    seq: int = checked(integer(0, MAX_SEQ))
-    prev: bytes = checked(b32)
-    seen: bytes = checked(b32)
-    tip_height: int = checked(integer(0, MAX_HEIGHT))
-    tip_hash: bytes = checked(b32)
-    signature: bytes = checked(binary(64, 64))
-    escrow_signature: bytes = checked(binary(64, 64))  # BIP 340, over the contract's hash
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended(Fields):
-    """The header of RECEIVED or VERDICT; `to` is 0 for the buyer, 1 for the seller."""
-
-    by: int = checked(integer(min(By), max(By)))
-    to: int = checked(integer(0, 1))
-    seq: int = checked(integer(0, MAX_SEQ))
-    prev: bytes = checked(b32)
-    seen: bytes = checked(b32)
-    tip_height: int = checked(integer(0, MAX_HEIGHT))
-    tip_hash: bytes = checked(b32)
-    payload_hash: bytes = checked(b32)
-    signature: bytes = checked(binary(64, 64))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Funding(Fields):
-    """The funding transaction, stripped of its witnesses, and its place in the chain."""
-
-    transaction: bytes = checked(binary(MAX_FUNDING, 60))
-    height: int = checked(integer(1, MAX_HEIGHT))
-    position: int = checked(integer(0, (1 << MAX_BRANCH) - 1))
-    branch: tuple[bytes, ...] = checked(listing(MAX_BRANCH, b32))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payout(Fields):
-    """The split that was paid, at the contract's rate or the raised one, and its place."""
-
-    buyer_sat: int = checked(integer(0, MAX_SAT))
-    seller_sat: int = checked(integer(0, MAX_SAT))
-    arbiter_sat: int = checked(integer(0, MAX_SAT))
-    raised: int = checked(integer(0, 1))
-    height: int = checked(integer(1, MAX_HEIGHT))
-    position: int = checked(integer(0, (1 << MAX_BRANCH) - 1))
-    branch: tuple[bytes, ...] = checked(listing(MAX_BRANCH, b32))
-
-    @property
-    def split(self) -> Split:
-        """The split of the escrow."""
-        return Split(self.buyer_sat, self.seller_sat, self.arbiter_sat)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,13 +108,13 @@ class Receipt:
             raise InvalidRecord("network", f"is not {network.name}")
         return cls(
             contract=Contract.from_wire(wire.blob("contract", parts[2], MAX_CONTRACT), network),
-            root=_part(Root, "root", parts[3]),
-            take=_part(Taken, "take", parts[4]),
-            maker=_part(Said, "maker", parts[5]),
-            taker=_part(Said, "taker", parts[6]),
-            ended=_part(Ended, "ended", parts[7]),
-            funding=_part(Funding, "funding", parts[8]),
-            payout=_part(Payout, "payout", parts[9]),
+            root=part_of(Root, "root", parts[3]),
+            take=part_of(Taken, "take", parts[4]),
+            maker=part_of(Said, "maker", parts[5]),
+            taker=part_of(Said, "taker", parts[6]),
+            ended=part_of(Ended, "ended", parts[7]),
+            funding=part_of(Funding, "funding", parts[8]),
+            payout=part_of(Payout, "payout", parts[9]),
         )
 
     @classmethod
@@ -261,7 +172,7 @@ class Receipt:
         try:
             return build_payout(contract, outpoint, split, rate, branch).tx.txid
         except InvalidRecord as error:
-            raise _below("payout", error) from None
+            raise below("payout", error) from None
 
     def check_papers(self) -> None:
         """Check transactions and signatures, the cheapest first. Raises InvalidRecord."""
@@ -326,7 +237,7 @@ class Receipt:
         try:
             Message.from_header(body, said.signature, NO_PAYLOAD, self.network)
         except InvalidRecord as error:
-            raise _below(name, error) from None
+            raise below(name, error) from None
 
     # -- what our chain says
 
@@ -390,15 +301,3 @@ class Receipt:
             payout_height=self.payout.height,
             payout_block=blocks[1] or b"",
         )
-
-
-def _part(kind: type[_Part], name: str, value: object) -> _Part:
-    try:
-        return kind.from_array(name, value)
-    except InvalidRecord as error:
-        raise error if error.field == name else _below(name, error) from None
-
-
-def _below(name: str, error: InvalidRecord) -> InvalidRecord:
-    """Return the error under the name of the part in which it is."""
-    return InvalidRecord(f"{name}.{error.field}", str(error).partition(": ")[2])

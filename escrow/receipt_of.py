@@ -12,7 +12,8 @@ from escrow.messages import Kind, Message
 from escrow.model import Closed
 from escrow.payloads import ContractSigned
 from escrow.payout import Branch, Split, build_payout, payout_rates, release
-from escrow.receipt import By, Ended, Funding, Payout, Receipt, Root, Said, Taken
+from escrow.receipt import Receipt
+from escrow.receipt_parts import By, Ended, Funding, Payout, Root, Said, Taken
 from p2pnode.base.errors import InvalidRecord, LocalFault
 
 Place = tuple[int, int, tuple[bytes, ...]]  # height, position, merkle branch

@@ -17,7 +17,8 @@ from escrow.messages import ZERO, Kind, Message
 from escrow.payloads import ContractSigned, Payload
 from escrow.payloads import Received as Release
 from escrow.payout import Branch, Split, build_payout, payout_rates, release, verdict_split
-from escrow.receipt import By, Ended, Funding, Payout, Receipt, Root, Said, Taken
+from escrow.receipt import Receipt
+from escrow.receipt_parts import By, Ended, Funding, Payout, Root, Said, Taken
 from p2pnode.base import wire
 from p2pnode.base.networks import NETWORKS, Network
 from p2pnode.base.transaction import Outpoint, merkle_branch, merkle_root

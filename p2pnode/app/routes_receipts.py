@@ -147,7 +147,7 @@ class _Receipts:
             "trades": history.trades,
             "partners": history.partners,
             "first_at": history.first_at,
-            "days": history.days(self._clock.now()),
+            "days": history.days(self._exchange.world.chain.tip().mtp),
         }
 
     def _claimed(self, offer: Offer) -> dict[str, Any]:

@@ -185,7 +185,7 @@ async def test_who_does_not_answer_has_what_is_known_of_him(tmp_path: Path) -> N
         await r.stop("maker")
         result = await desk(trade, "history", r["maker"].id.hex()[:8])
         assert result.exit_code == 0
-        assert "not asked the peer is away" in result.stdout
+        assert "no answer the peer is away" in result.stdout
         assert "proven    1 trade with 1 counterparty" in result.stdout
         (told,) = await desk.json(trade, "history", STRANGER.node_id.hex())
         assert told["proven"] == {"trades": 0, "partners": 0, "first_at": 0, "days": 0}

@@ -15,8 +15,9 @@ from escrow.messages import Kind
 from escrow.model import Closed
 from escrow.payout import Branch, Split, build_payout, payout_rates, release, verdict_split
 from escrow.proven import Proven
-from escrow.receipt import MAX_BYTES, By, Ended, Funding, Payout, Receipt, Root, Said, Taken
+from escrow.receipt import MAX_BYTES, Receipt
 from escrow.receipt_of import receipt_of
+from escrow.receipt_parts import By, Ended, Funding, Payout, Root, Said, Taken
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, LocalFault
 from p2pnode.base.networks import NETWORKS

@@ -7,7 +7,7 @@ from receipt_kit import Blocks, Deal, deal, who
 
 from escrow import store_receipts
 from escrow.proven import Proven
-from escrow.receipt import By
+from escrow.receipt_parts import By
 from escrow.shell_standing import Standing
 from escrow.standing import (
     AGE_S,

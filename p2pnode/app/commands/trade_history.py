@@ -79,7 +79,7 @@ def history(session: Session, node_id: str, kept: bool) -> None:
     proven, claimed = answer["proven"], answer["claimed"]
     lines = [f"Node {answer['node_id'][:16]}…"]
     if answer["why"]:
-        lines.append(entry("not asked", answer["why"]))
+        lines.append(entry("no answer", answer["why"]))
     if answer["asked"]:
         lines.append(
             entry("shown", f"{answer['shown']} receipt{'' if answer['shown'] == 1 else 's'}")
