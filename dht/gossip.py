@@ -17,7 +17,7 @@ from dht import gossip_score
 from dht.gossip_cache import History, Seen
 from dht.gossip_lazy import Lazy
 from dht.gossip_mesh import BACKOFF_S, LEAVE_BACKOFF_S, Mesh
-from dht.gossip_peers import Gossip, Peers
+from dht.gossip_peers import IGNORED_COST, Gossip, Peers
 from dht.gossip_wire import MAX_DATA, MAX_TOPIC, Rpc, message_id
 from dht.subnets import Subnets
 from dht.tally import Tally
@@ -197,7 +197,9 @@ class Router:
         if verdict is Verdict.REJECT:
             for liar in (peer, *others):
                 self._lied(liar, now)
-        elif verdict is Verdict.ACCEPT and mesh is not None:
+        elif verdict is Verdict.IGNORE:
+            self._peers.spend(peer, IGNORED_COST, now)
+        elif mesh is not None:
             self._history.put(id, topic, data)
             self._peers.marks.of(peer, now).delivered(now)
             mesh.heard(peer, *others)

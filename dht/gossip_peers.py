@@ -23,6 +23,7 @@ BURST: Final = 2000.0
 SUBNET_RATE: Final = 400.0
 SUBNET_BURST: Final = 4000.0
 IDS_A_COST: Final = 32  # ids that count as one message
+IGNORED_COST: Final = 9  # more for a message that was judged in vain
 
 
 @dataclass(slots=True, eq=False)
@@ -117,7 +118,12 @@ class Peers:
         """Return how many seconds to wait before more is read of a peer."""
         ids = len(rpc.iwant) + sum(len(ids) for _, ids in rpc.ihave)
         control = len(rpc.graft) + len(rpc.prune) + len(rpc.subscriptions)
-        cost = 1 + len(rpc.messages) + rpc.unfit + control + ids // IDS_A_COST
+        return self.spend(
+            peer, 1 + len(rpc.messages) + rpc.unfit + control + ids // IDS_A_COST, now
+        )
+
+    def spend(self, peer: bytes, cost: int, now: float) -> float:
+        """Count what a peer costs; returns how many seconds to wait until that is earned."""
         wait = self._paces.spend(peer, now, cost)
         held = self._held.get(peer)
         if held is not None and held.group is not None:

@@ -275,6 +275,19 @@ def test_a_peer_is_read_at_a_pace(table):
     assert table.router.pace(peer(2), said(b"x"), table.now) == 0  # others are not held up
 
 
+def test_what_is_judged_in_vain_costs_ten_times_as_much_of_the_pace(table):
+    table.meet(1, 2)
+    waits = {}
+    for number, verdict in [(1, Verdict.IGNORE), (2, Verdict.ACCEPT)]:
+        for n in range(600):
+            rpc = said(b"%d from %d" % (n, number))
+            waits[number] = table.router.pace(peer(number), rpc, table.now)
+            table.say(number, rpc, verdict)
+    assert waits[2] == 0
+    assert waits[1] == pytest.approx((600 * 11 - 9 - gossip_peers.BURST) / gossip_peers.RATE)
+    assert table.score(1) == 0  # it is nobody's fault, and yet no way to keep us busy
+
+
 def test_subscriptions_of_one_peer_are_bounded(table):
     table.meet(1)
     table.say(1, Rpc(subscriptions=tuple((f"/t/{n}", True) for n in range(1000))))
