@@ -11,19 +11,15 @@ returns goes through `Offer.from_wire` or is not used.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
-from itertools import pairwise
 from operator import attrgetter
 from typing import Any, Final, Self
 
 import msgpack
 
 from orderbook import work
-from orderbook.currencies import check_currency
-from orderbook.methods import check_method
 from orderbook.offer_bounds import (
     DEFAULT_DEPOSIT_BP,
     ESCROW_KINDS,
@@ -31,29 +27,21 @@ from orderbook.offer_bounds import (
     LIFE_S,
     MAX_BYTES,
     MAX_COUNTRIES,
-    MAX_DEPOSIT_BP,
     MAX_FREE_SAT,
     MAX_LANGUAGES,
     MAX_LIFE_S,
     MAX_LIST,
-    MAX_MARGIN_BP,
     MAX_OFFER_SAT,
-    MAX_PEER_DAYS,
-    MAX_PEER_TRADES,
-    MAX_SAID,
-    MAX_SEQ,
-    MAX_TERMS,
-    MIN_DEPOSIT_BP,
     REFRESH_S,
     VERSION,
+    check,
     plain,
 )
-from orderbook.places import check_country, check_language
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
-from p2pnode.base.identity import Identity, check_node_id, verify
+from p2pnode.base.identity import Identity, verify
 from p2pnode.base.networks import Network
-from p2pnode.base.units import MAX_FIAT_MINOR, MAX_PRICE, fiat_for
+from p2pnode.base.units import MAX_PRICE
 
 __all__ = [
     "DEFAULT_DEPOSIT_BP",
@@ -122,51 +110,7 @@ class Offer:
     work: int = 0
 
     def __post_init__(self) -> None:
-        wire.exact("offer_id", self.offer_id, 16)
-        wire.within("slot", self.slot, 0, work.MAX_SLOTS - 1)
-        wire.within("seq", self.seq, 0, MAX_SEQ)
-        wire.within("side", int(self.side), 0, 1)
-        check_currency("currency", self.currency)
-        self._check_price()
-        self._check_amounts()
-        _known("methods", self.methods, check_method, MAX_LIST, low=1)
-        _known("countries", self.countries, check_country, MAX_COUNTRIES)
-        if type(self.dep_b_bp) is not int or self.dep_b_bp:  # 0: the buyer brings no coin
-            wire.within("dep_b_bp", self.dep_b_bp, MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
-        wire.within("dep_s_bp", self.dep_s_bp, MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
-        wire.within("peer_trades", self.peer_trades, 0, MAX_PEER_TRADES)
-        wire.within("peer_days", self.peer_days, 0, MAX_PEER_DAYS)
-        _known("escrow_kinds", self.escrow_kinds, _check_escrow_kind, MAX_LIST, low=1)
-        _known("languages", self.languages, check_language, MAX_LANGUAGES)
-        wire.text("terms", self.terms, MAX_TERMS)
-        wire.within("said_trades", self.said_trades, 0, MAX_SAID)
-        wire.within("said_partners", self.said_partners, 0, self.said_trades)
-        wire.within("said_since", self.said_since, 0, 2**40)
-        wire.within("expires_at", self.expires_at, 0, 2**40)
-        wire.within("work", self.work, 0, work.MAX_WORK)
-        check_node_id("maker", self.maker, self.network)
-
-    def _check_price(self) -> None:
-        wire.within("price", self.price, 0, MAX_PRICE)
-        wire.within("margin_bp", self.margin_bp, -MAX_MARGIN_BP, MAX_MARGIN_BP)
-        if self.price and self.margin_bp:
-            raise InvalidRecord("margin_bp", "stands beside a fixed price")
-
-    def _check_amounts(self) -> None:
-        low = wire.within("min_sat", self.min_sat, 0, MAX_OFFER_SAT)
-        high = wire.within("max_sat", self.max_sat, 0, MAX_OFFER_SAT)
-        if low == high == 0:
-            return
-        wire.within("min_sat", low, self.network.min_amount_sat, MAX_OFFER_SAT)
-        wire.within("max_sat", high, low, MAX_OFFER_SAT)
-        if type(self.dep_b_bp) is int and self.dep_b_bp == 0:
-            wire.within("max_sat", high, low, MAX_FREE_SAT)
-        if not self.price:
-            return
-        if fiat_for(low, self.price) < 1:
-            raise InvalidRecord("price", "makes min_sat worth less than one minor unit")
-        if fiat_for(high, self.price) > MAX_FIAT_MINOR:
-            raise InvalidRecord("price", f"makes max_sat worth over {MAX_FIAT_MINOR} minor units")
+        check(self)
 
     @property
     def market(self) -> str:
@@ -374,22 +318,3 @@ def offer_record(raw: bytes, *, network: Network, now: int) -> OfferRecord:
 def _signed(raw: bytes, network: Network) -> bytes:
     """Return the hash of a body as it came: an array of two, then 66 bytes of signature."""
     return hashlib.sha256(wire.tag(network.name, "offer") + raw[1:-66]).digest()
-
-
-def _check_escrow_kind(field: str, name: object) -> None:
-    if name not in ESCROW_KINDS:
-        raise InvalidRecord(field, f"holds one that is none of {', '.join(ESCROW_KINDS)}")
-
-
-def _known(
-    field: str, value: object, check: Callable[[str, object], object], high: int, low: int = 0
-) -> None:
-    """Check a strictly ascending list of low..high known names."""
-    names = wire.items(field, value, high)
-    if len(names) < low:
-        raise InvalidRecord(field, "is empty")
-    for name in names:
-        wire.text(field, name, 32, low=1)
-        check(field, name)
-    if any(a >= b for a, b in pairwise(names)):
-        raise InvalidRecord(field, "is not strictly ascending")

@@ -1,20 +1,23 @@
-"""The bounds of an offer's fields, and one quick look at all of them.
+"""The bounds of an offer's fields, looked at twice: slowly by `check`, quickly by `plain`.
 
-`Offer` itself says which field breaks which bound; what arrives by the thousand is looked at
-by `plain` first, which accepts nothing that `Offer` refuses.
+`check` says which field breaks which bound. What arrives by the thousand is looked at by
+`plain` first, which accepts nothing that `check` refuses.
 """
 
-from collections.abc import Container
+from collections.abc import Callable, Container
+from itertools import pairwise
 from operator import lt
 from typing import Any, Final
 
 from orderbook import work
-from orderbook.currencies import EXPONENTS
-from orderbook.methods import METHODS
-from orderbook.places import COUNTRIES, languages
-from p2pnode.base.identity import works
+from orderbook.currencies import EXPONENTS, check_currency
+from orderbook.methods import METHODS, check_method
+from orderbook.places import COUNTRIES, check_country, check_language, languages
+from p2pnode.base import wire
+from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.identity import check_node_id, works
 from p2pnode.base.networks import Network
-from p2pnode.base.units import COIN, MAX_FIAT_MINOR, MAX_PRICE, MAX_SAT, PRICE_SCALE
+from p2pnode.base.units import COIN, MAX_FIAT_MINOR, MAX_PRICE, MAX_SAT, PRICE_SCALE, fiat_for
 
 VERSION: Final = 1
 MAX_BYTES: Final = 2048
@@ -109,3 +112,76 @@ def _listed(names: tuple[Any, ...], known: Container[object]) -> bool:
     if len(names) == 1:
         return names[0] in known
     return all(map(known.__contains__, names)) and all(map(lt, names, names[1:]))
+
+
+# ------------------------------------------------------------------ the slow look
+
+
+def check(offer: Any) -> None:
+    """Raise InvalidRecord naming the first field of an `Offer` that breaks its bound."""
+    wire.exact("offer_id", offer.offer_id, 16)
+    wire.within("slot", offer.slot, 0, work.MAX_SLOTS - 1)
+    wire.within("seq", offer.seq, 0, MAX_SEQ)
+    wire.within("side", int(offer.side), 0, 1)
+    check_currency("currency", offer.currency)
+    _check_price(offer)
+    _check_amounts(offer)
+    _check_names("methods", offer.methods, check_method, MAX_LIST, low=1)
+    _check_names("countries", offer.countries, check_country, MAX_COUNTRIES)
+    if type(offer.dep_b_bp) is not int or offer.dep_b_bp:  # 0: the buyer brings no coin
+        wire.within("dep_b_bp", offer.dep_b_bp, MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
+    wire.within("dep_s_bp", offer.dep_s_bp, MIN_DEPOSIT_BP, MAX_DEPOSIT_BP)
+    wire.within("peer_trades", offer.peer_trades, 0, MAX_PEER_TRADES)
+    wire.within("peer_days", offer.peer_days, 0, MAX_PEER_DAYS)
+    _check_names("escrow_kinds", offer.escrow_kinds, _check_escrow_kind, MAX_LIST, low=1)
+    _check_names("languages", offer.languages, check_language, MAX_LANGUAGES)
+    wire.text("terms", offer.terms, MAX_TERMS)
+    wire.within("said_trades", offer.said_trades, 0, MAX_SAID)
+    wire.within("said_partners", offer.said_partners, 0, offer.said_trades)
+    wire.within("said_since", offer.said_since, 0, 2**40)
+    wire.within("expires_at", offer.expires_at, 0, 2**40)
+    wire.within("work", offer.work, 0, work.MAX_WORK)
+    check_node_id("maker", offer.maker, offer.network)
+
+
+def _check_price(offer: Any) -> None:
+    wire.within("price", offer.price, 0, MAX_PRICE)
+    wire.within("margin_bp", offer.margin_bp, -MAX_MARGIN_BP, MAX_MARGIN_BP)
+    if offer.price and offer.margin_bp:
+        raise InvalidRecord("margin_bp", "stands beside a fixed price")
+
+
+def _check_amounts(offer: Any) -> None:
+    low = wire.within("min_sat", offer.min_sat, 0, MAX_OFFER_SAT)
+    high = wire.within("max_sat", offer.max_sat, 0, MAX_OFFER_SAT)
+    if low == high == 0:
+        return
+    wire.within("min_sat", low, offer.network.min_amount_sat, MAX_OFFER_SAT)
+    wire.within("max_sat", high, low, MAX_OFFER_SAT)
+    if type(offer.dep_b_bp) is int and offer.dep_b_bp == 0:
+        wire.within("max_sat", high, low, MAX_FREE_SAT)
+    if not offer.price:
+        return
+    if fiat_for(low, offer.price) < 1:
+        raise InvalidRecord("price", "makes min_sat worth less than one minor unit")
+    if fiat_for(high, offer.price) > MAX_FIAT_MINOR:
+        raise InvalidRecord("price", f"makes max_sat worth over {MAX_FIAT_MINOR} minor units")
+
+
+def _check_escrow_kind(field: str, name: object) -> None:
+    if name not in ESCROW_KINDS:
+        raise InvalidRecord(field, f"holds one that is none of {', '.join(ESCROW_KINDS)}")
+
+
+def _check_names(
+    field: str, value: object, check_one: Callable[[str, object], object], high: int, low: int = 0
+) -> None:
+    """Check a strictly ascending list of low..high known names."""
+    names = wire.items(field, value, high)
+    if len(names) < low:
+        raise InvalidRecord(field, "is empty")
+    for name in names:
+        wire.text(field, name, 32, low=1)
+        check_one(field, name)
+    if any(a >= b for a, b in pairwise(names)):
+        raise InvalidRecord(field, "is not strictly ascending")
