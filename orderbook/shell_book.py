@@ -4,7 +4,7 @@ With a `Follower` the markets asked for are kept up to date by it; without one e
 goes to the record store first, whose records are believed once they were verified.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -24,6 +24,7 @@ from p2pnode.base.ports import Clock
 from p2pnode.base.store import Database
 
 VERIFY_BATCH: Final = 64  # records checked before other tasks get their turn
+STEP: Final = 100  # offers of a listing read before other tasks get their turn
 MAX_FOUND: Final = 40_000  # records read from one answer
 
 
@@ -72,14 +73,32 @@ class Book:
     async def find(self, query: Query, taker: Taker | None = None) -> list[Listed]:
         """Return what a query asks for of its market, own enabled offers included.
 
-        With a `taker` each carries what keeps him from it. Raises Unreachable where nothing
-        follows the market and the record store does not answer.
+        With a `taker` each carries what keeps him from it. Other tasks get their turn: a full
+        book takes seconds to read. Raises Unreachable where nothing follows the market and the
+        record store does not answer.
         """
         await self.follow(query.currency)
-        return self.listing(query, taker)
+        steps = self._steps(query, taker)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: list[Listed] = end.value
+                return found
+            await trio.lowlevel.checkpoint()
 
     def listing(self, query: Query, taker: Taker | None = None) -> list[Listed]:
-        """Return the same of what is known now."""
+        """Return the same of what is known now, without a pause."""
+        steps = self._steps(query, taker)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: list[Listed] = end.value
+                return found
+
+    def _steps(self, query: Query, taker: Taker | None) -> Generator[None, None, list[Listed]]:
+        """Return what is known, pausing every STEP offers."""
         now = self._clock.now()
         self.store.forget(now)
         reference = self.maker.references.reference(query.currency)
@@ -88,31 +107,34 @@ class Book:
         if not (query.takeable or query.least_trades or query.sort is Sort.HISTORY):
             rows = self.store.listing(query, reference, now)
             return list(self._listed(rows, query, taker, market))
-        found = self._chosen(query, taker, market, now)
-        if query.sort is Sort.HISTORY:
-            every = sorted(found, key=_by_history)
-            return every[query.offset : query.offset + query.limit]
-        kept = []
-        for i, one in enumerate(found):
-            if i >= query.offset + query.limit:
+        found: list[Listed] = []
+        for one in self._chosen(query, taker, market, now):
+            if one is None:
+                yield
+                continue
+            found.append(one)
+            if query.sort is not Sort.HISTORY and len(found) >= query.offset + query.limit:
                 break
-            if i >= query.offset:
-                kept.append(one)
-        return kept
+        if query.sort is Sort.HISTORY:
+            found.sort(key=_by_history)
+        return found[query.offset : query.offset + query.limit]
 
     def _chosen(
         self, query: Query, taker: Taker | None, market: Market, now: int
-    ) -> Iterator[Listed]:
-        """Yield what the store cannot choose by itself, page by page."""
+    ) -> Iterator[Listed | None]:
+        """Yield what the store cannot choose by itself, page by page; None for a pause."""
         offset = 0
         while True:
             page = replace(query, limit=MAX_ROWS, offset=offset)
             rows = self.store.listing(page, market.reference, now)
-            for one in self._listed(rows, query, taker, market):
-                if one.proven.trades < query.least_trades:
-                    continue
-                if not (query.takeable and one.obstacles):
-                    yield one
+            for start in range(0, len(rows), STEP):
+                some = rows[start : start + STEP]
+                for one in self._listed(some, query, taker, market):
+                    if one.proven.trades < query.least_trades:
+                        continue
+                    if not (query.takeable and one.obstacles):
+                        yield one
+                yield None
             if len(rows) < MAX_ROWS:
                 return
             offset += MAX_ROWS

@@ -1,11 +1,16 @@
 """A thief's offers in the book: numbers, copied ids, places, and what he may not push out."""
 
+from dataclasses import replace
+
 import pytest
+import trio
 from book_kit import parsed, signed, who
 from orderbook_kit import NET, NOW, FakeClock, Market, make_book
 
+from orderbook.obstacles import Taker
 from orderbook.offer import MAX_LIFE_S
-from orderbook.shell_book import Book
+from orderbook.query import Query, Sort
+from orderbook.shell_book import STEP, Book
 from orderbook.store_book import BookStore
 from p2pnode.base.errors import NotFound
 from p2pnode.base.store import Database
@@ -68,3 +73,33 @@ def test_an_empty_store_is_the_store_that_was_given() -> None:
     store = BookStore(Database(None), NET)
     made = make_book(Market(), FakeClock())
     assert Book(made.maker, FakeClock(), Market(), store).store is store
+
+
+async def test_a_search_of_a_flooded_book_leaves_other_tasks_their_turn() -> None:
+    """Offers by the thousand that one cannot take, and a user who asks for those he can."""
+    book, turns = make_book(Market(), FakeClock(), identity=who("reader")), 0
+    raws = [signed(thief, slot=slot) for thief in CROWD for slot in range(64)]
+    assert len(raws) > 7 * STEP
+    admit(book.store, raws)
+    taker, query = Taker(node_id=who("reader").node_id, now=NOW), Query(currency="EUR")
+    asked = [
+        replace(query, takeable=True),
+        replace(query, least_trades=1),
+        replace(query, sort=Sort.HISTORY, limit=5, offset=3),
+    ]
+    async with trio.open_nursery() as nursery:
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(others)
+        for one in asked:
+            before = turns
+            found = await book.find(one, taker)
+            assert turns - before >= len(raws) // STEP
+            assert found == book.listing(one, taker)
+            assert len(found) == (5 if one.sort is Sort.HISTORY else 0)
+        nursery.cancel_scope.cancel()
