@@ -10,7 +10,7 @@ from orderbook_daemon import Daemon, daemon
 
 import cli
 from orderbook import own
-from orderbook.offer import (
+from orderbook.offer_bounds import (
     MAX_COUNTRIES,
     MAX_FREE_SAT,
     MAX_LANGUAGES,

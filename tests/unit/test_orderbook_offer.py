@@ -10,17 +10,8 @@ from orderbook_kit import KEY, NET, NOW, OTHER, offer, signed_body
 from orderbook import work
 from orderbook.currencies import EXPONENTS, exponent
 from orderbook.methods import METHODS
-from orderbook.offer import (
-    MAX_BYTES,
-    MAX_COUNTRIES,
-    MAX_FREE_SAT,
-    MAX_LANGUAGES,
-    MAX_LIST,
-    MAX_OFFER_SAT,
-    Offer,
-    Side,
-    offer_record,
-)
+from orderbook.offer import MAX_BYTES, MAX_OFFER_SAT, Offer, Side, offer_record
+from orderbook.offer_bounds import MAX_COUNTRIES, MAX_FREE_SAT, MAX_LANGUAGES, MAX_LIST
 from orderbook.places import COUNTRIES, languages
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord
