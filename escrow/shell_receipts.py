@@ -48,6 +48,7 @@ class Receipts:
             for trade_id in self._store.closed():
                 if trade_id in self._none or self._holds(own.get(trade_id)):
                     continue
+                await trio.lowlevel.checkpoint()  # at the first start there may be many
                 try:
                     await self._make(trade_id)
                 except (LocalFault, NotFound, InvalidRecord) as error:

@@ -6,16 +6,24 @@ is named. A trade never waits for it.
 
 import pytest
 import trio
+from orderbook_kit import Market
 from receipt_steps import aged, closed, proven, traded
+from trade_fakes import disclose
 from trade_kit import Rig, rig
 from trade_post import NET, connect
 
 from escrow import shell_history
 from escrow.messages import ZERO
-from escrow.model import Decide, Disputed, Hearing, Ruled
+from escrow.model import Aborted, Broadcast, Decide, Disputed, Hearing, Ruled
 from escrow.receipt import MAX_BYTES, Receipt
 from escrow.shell_history import MAX_FAULTS, PER_PEER, pack_ask, read_answer
+from escrow.terms import Terms
+from orderbook.offer import Side
+from orderbook.shell_maker import Maker
+from orderbook.store_accounts import AccountStore
+from p2pnode.app.fit import OfferDesk, terms_of
 from p2pnode.base import wire
+from p2pnode.base.clock import SystemRandomness
 from p2pnode.base.errors import InvalidRecord, PeerFault, Unreachable
 from p2pnode.base.history import NONE, History
 from p2pnode.base.networks import NETWORKS
@@ -306,3 +314,46 @@ async def test_a_ring_of_self_trades_weighs_nothing() -> None:
         # A trade with ourselves lets them out: what that proves we have seen.
         await traded(r, "victim", "one")
         assert history(r, "one", "victim").trades == 2
+
+
+# ------------------------------------------------------------------ what follows from it
+
+
+async def opened(r: Rig, **terms: object) -> Terms:
+    """Let the maker's node judge by his real order book, and open an offer of his there."""
+    node = r["maker"]
+    maker = Maker(
+        *(node.identity, NET, r.clock, SystemRandomness(), node.database, Market()),
+        histories=node.exchange.standing,
+    )
+    accounts = AccountStore(node.database, NET, b"k" * 32, SystemRandomness())
+    account = accounts.add("free", "CUSTOM", {"details": "by arrangement"}, now=r.clock.now())
+    node.exchange.world.desk = OfferDesk(maker, accounts, NET)
+    own = await maker.create(
+        side=Side.SELL,
+        currency="EUR",
+        min_sat=200_000,
+        max_sat=1_000_000,
+        price=60_000 * 10**6,
+        accounts={"CUSTOM": account.account_id(NET)},
+        **terms,
+    )
+    return terms_of(own.current, "CUSTOM", own.current.price)
+
+
+async def test_who_has_not_proven_the_history_that_is_asked_for_is_refused() -> None:
+    async with rig(strangers=("other", "newcomer"), sats=(3_000_000, 3_000_000)) as r:
+        await traded(r, "other", "taker")
+        await aged(r)
+        r.clock.time = max(r.clock.time, r["maker"].chain.tip().mtp)
+        terms = await opened(r, peer_trades=1, peer_days=30)
+        for name in ("newcomer", "taker"):
+            account = disclose(name, SystemRandomness().bytes(32))
+            trade_id = await r[name].exchange.opening.take(terms, 500_000, account)
+            if name == "newcomer":
+                state = await r.until(name, trade_id, Aborted)
+                assert isinstance(state, Aborted)
+                assert "peer_trades" in state.reason, state.reason
+                assert "0 as far as is proven; 1 are asked for" in state.reason
+            else:
+                await r.until(name, trade_id, Broadcast)
