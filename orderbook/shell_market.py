@@ -9,6 +9,7 @@ that holds offers already is compared with one server first, then with the other
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -31,13 +32,14 @@ from p2pnode.base.ranges import Item
 log: Final = logging.getLogger(__name__)
 
 MAX_SOURCES: Final = 8  # servers asked in one sync
+LOCATED: Final = 16  # of which they are drawn
 FIRST_SOURCES: Final = 5  # of them in the first
 COMPARE_EVERY: Final = 180.0  # seconds, and up to half as much longer
 COMPARE_WITH: Final = 2
 AT_ONCE: Final = 4  # markets that are levelled at a time: a server gives a peer few streams
 STALE_S: Final = 1800.0  # after which a server that was not asked again does not count
 SOON: Final = 10.0  # seconds until servers are looked for again while too few, doubled each time
-ENOUGH: Final = 3  # servers levelled with
+ENOUGH: Final = 3  # subnets of servers levelled with
 HEAR_AGAIN: Final = 0.5  # seconds, doubled up to
 HEAR_MOST: Final = 30.0
 DROP_S: Final = 3600.0  # for which a source that sent what is not valid is not asked
@@ -59,7 +61,9 @@ class Rooms:
         clock: Clock,
         randomness: Randomness,
         tally: Tally,
+        group: Callable[[str], str | None],
     ) -> None:
+        self.group = group
         self.store, self.intake, self.streams, self.crowd = store, intake, streams, crowd
         self.network, self.clock, self.random, self.tally = network, clock, randomness, tally
         self.turns = trio.Semaphore(AT_ONCE)
@@ -70,11 +74,33 @@ class Rooms:
         keyed = [(self.random.bytes(8), source) for source in sources]
         return [source for _, source in sorted(keyed, key=lambda pair: pair[0])][:count]
 
+    def apart(self, sources: Sequence[Source], count: int) -> list[Source]:
+        """Draw `count` by lot, first one of each subnet, then another of each, and so on.
+
+        Whoever registers a hundred servers on one machine is asked once.
+        """
+        met, keyed = Counter[object](), []
+        for source in self.some(sources, len(sources)):
+            crowd = self.crowd_of(source.node_id, host_of(source.addrs[0]))
+            keyed.append((met[crowd], source))
+            met[crowd] += 1
+        return [source for _, source in sorted(keyed, key=lambda pair: pair[0])][:count]
+
+    def crowd_of(self, node_id: bytes, host: str) -> object:
+        """Return what may be one hand: a subnet, or a node that is in none."""
+        return self.group(host) or node_id
+
     def keep_out(self, source: Source, seconds: float) -> None:
         """Do not ask a source for so long."""
         now = trio.current_time()
         self.kept_out = {node: at for node, at in self.kept_out.items() if at > now}
         self.kept_out[source.node_id] = now + seconds
+
+
+def host_of(addr: str) -> str:
+    """Return the host of an address such as /ip4/192.0.2.1/tcp/4001."""
+    parts = addr.split("/")
+    return parts[2] if len(parts) > 2 else ""
 
 
 class Market:
@@ -88,7 +114,7 @@ class Market:
         self._heard = trio.Event()  # what the holders had is here
         self._levelled = trio.Event()  # what the servers had, too
         self._again = trio.Event()  # compare at once
-        self._levelled_at: dict[bytes, float] = {}  # server -> when we last levelled with it
+        self._levelled_at: dict[bytes, tuple[float, object]] = {}  # server -> when, its subnet
         self.omissions = Omissions()
 
     async def whole(self) -> None:
@@ -127,12 +153,17 @@ class Market:
     def servers(self) -> list[bytes]:
         """Return the servers that we have lately levelled with."""
         since = trio.current_time() - STALE_S
-        return [node_id for node_id, at in self._levelled_at.items() if at > since]
+        return [node_id for node_id, (at, _) in self._levelled_at.items() if at > since]
+
+    @property
+    def apart(self) -> int:
+        """Tell of how many subnets these are."""
+        return len({self._levelled_at[node_id][1] for node_id in self.servers})
 
     @property
     def united(self) -> int:
-        """Tell of how many sources the book is made: holders that tell us, and servers."""
-        return len(self.servers) + self._rooms.crowd.holders(self.currency)
+        """Tell of how many sources the book is made: holders that tell us, and servers' subnets."""
+        return self.apart + self._rooms.crowd.holders(self.currency)
 
     async def _level(self) -> None:
         soon = SOON
@@ -144,7 +175,7 @@ class Market:
                 except StorageFault as error:
                     log.warning("%s: the book cannot be read: %s", self.currency, error)
             self._levelled.set()
-            few = len(self.servers) < ENOUGH
+            few = self.apart < ENOUGH
             wait, soon = (soon if few else COMPARE_EVERY), (2 * soon if few else SOON)
             wait = min(wait, COMPARE_EVERY)
             share = int.from_bytes(self._rooms.random.bytes(4), "big") / 2**32
@@ -184,7 +215,7 @@ class Market:
                 named.add(server.node_id)
         named.discard(rooms.streams.node_id)
         since = trio.current_time() - STALE_S
-        self._levelled_at = {n: at for n, at in self._levelled_at.items() if at > since}
+        self._levelled_at = {n: seen for n, seen in self._levelled_at.items() if seen[0] > since}
         found: list[Source] = []
 
         async def locate(node_id: bytes) -> None:
@@ -196,16 +227,17 @@ class Market:
                 if addrs:
                     found.append(Source(node_id, addrs))
 
-        drawn = rooms.some([Source(node_id, ()) for node_id in sorted(named)], MAX_SOURCES)
+        drawn = rooms.some([Source(node_id, ()) for node_id in sorted(named)], LOCATED)
         async with trio.open_nursery() as nursery:
             for source in drawn:
                 nursery.start_soon(locate, source.node_id)
-        self._met(found)
-        return rooms.some(found, MAX_SOURCES)
+        chosen = rooms.apart(found, MAX_SOURCES)
+        self._met(chosen)
+        return chosen
 
     async def _round(self, found: list[Source]) -> None:
         """Level with servers: at first with several, later with one or two drawn by lot."""
-        first, ours = not self._levelled.is_set() or len(self.servers) < ENOUGH, self._items()
+        first, ours = not self._levelled.is_set() or self.apart < ENOUGH, self._items()
         chosen = found[: FIRST_SOURCES if first else COMPARE_WITH]
         with trio.move_on_after(COMPARE_S):
             if not first or ours:
@@ -271,7 +303,8 @@ class Market:
             log.warning("%s: the book cannot be kept: %s", self.currency, error)
             return False
         else:
-            self._levelled_at[source.node_id] = trio.current_time()
+            crowd = rooms.crowd_of(source.node_id, opened.host)
+            self._levelled_at[source.node_id] = (trio.current_time(), crowd)
             return True
         self._levelled_at.pop(source.node_id, None)
         return False

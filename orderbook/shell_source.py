@@ -60,7 +60,7 @@ class Session:
     """Questions and answers on one stream; who waits for an answer reads it when its turn is."""
 
     def __init__(self, channel: Channel, currency: str, take: TakeRaws) -> None:
-        self.peer = channel.peer
+        self.peer, self.host = channel.peer, channel.host
         self._channel, self._currency, self._take = channel, currency, take
         self._asked: deque[int] = deque()
         self._turn = trio.Event()

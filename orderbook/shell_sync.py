@@ -66,7 +66,7 @@ class Sync:
         self.counts = tally.counts  # events since the start, for metrics
         self._intake = Intake(store, network, clock, tally)
         self._rooms = Rooms(
-            *(store, self._intake, streams, crowd, network, clock, randomness, tally)
+            *(store, self._intake, streams, crowd, network, clock, randomness, tally, group)
         )
         self._service = Service(store, clock, tally, group)
         self._markets: OrderedDict[str, tuple[Market, trio.CancelScope]] = OrderedDict()

@@ -9,12 +9,13 @@ import trio.testing
 from book_kit import who
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from orderbook_kit import NET, FakeClock
+from orderbook_kit import NET, Counted, FakeClock
 
 from orderbook import shell_repair
 from orderbook.omission import GRACE_S, MAX_LACKS, WITNESSES, Omissions
+from orderbook.shell_market import Market, Rooms, host_of
 from orderbook.shell_serve import MAX_STREAMS, Service
-from orderbook.shell_source import Fetched
+from orderbook.shell_source import Fetched, Source
 from orderbook.shell_sync import Events
 from orderbook.store_book import BookStore
 from p2pnode.base import ranges
@@ -154,3 +155,32 @@ async def test_who_asks_from_one_subnet_without_end_ousts_only_himself() -> None
         assert sum(stream.ended for stream in thieves) == len(thieves) - MAX_STREAMS + len(honest)
         assert not any(stream.ended for stream in honest)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_hundred_servers_of_one_machine_are_one_source() -> None:
+    group = {"192.0.2.9": "192.0.2", "198.51.100.1": "198.51.100", "203.0.113.1": None}.get
+    rooms = Rooms(*[None] * 5, None, Counted("lots"), None, group)  # type: ignore[arg-type]
+    sybils = [Source(bytes([n]) * 32, ("/ip4/192.0.2.9/tcp/1",)) for n in range(100)]
+    others = [
+        Source(bytes([200]) * 32, ("/ip4/198.51.100.1/tcp/1",)),
+        Source(bytes([201]) * 32, ("/ip4/203.0.113.1/tcp/1",)),
+        Source(bytes([202]) * 32, ("/ip4/203.0.113.1/tcp/2",)),  # in no group: each by itself
+    ]
+    for _ in range(20):
+        drawn = rooms.apart([*sybils, *others], 5)
+        assert len(drawn) == 5
+        assert all(other in drawn for other in others)
+    market = Market("EUR", rooms, lambda _: None)
+    rooms.crowd = Silent()  # type: ignore[assignment]
+    for n, source in enumerate([*sybils[:10], *others]):
+        host = host_of(source.addrs[0])
+        now = (trio.current_time(), rooms.crowd_of(source.node_id, host))
+        market._levelled_at[source.node_id] = now
+        assert market.apart == (1 if n < 10 else n - 8)
+    assert len(market.servers) == 13
+    assert market.united == 4
+
+
+class Silent:
+    def holders(self, currency: str) -> int:
+        return 0
