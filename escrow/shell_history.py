@@ -100,7 +100,8 @@ class Introductions:
         self._receipts, self._standing = receipts, standing
         self._acquainted = acquainted
         self._protocol = world.network.protocol("history")
-        self._asked: deque[tuple[int, bytes]] = deque(maxlen=IN_ALL)  # when, by whom
+        # When, by whom and whether he shows some: who has only looked may still show his.
+        self._asked: deque[tuple[int, bytes, bool]] = deque(maxlen=IN_ALL)
         self._met: dict[bytes, tuple[int, int]] = {}  # by peer: when, and how many own we had
         self.tally: Counter[str] = Counter()
 
@@ -139,19 +140,21 @@ class Introductions:
                 peer, addrs, self._protocol, limit=MAX_BYTES, early=True
             )
             try:
-                told = await self._exchange(channel, offer_hash, show=show)
+                told, lacks = await self._exchange(channel, offer_hash, show=show)
             finally:
                 with trio.CancelScope(shield=True), trio.move_on_after(1):
                     await channel.close()
-            if not show:  # he has not seen ours
-                return told
-            if len(self._met) >= MAX_MET:
-                self._met.clear()
-            self._met[peer] = (self._world.clock.now(), len(self._standing.store.own()))
+            if show and not lacks:  # else he may believe them in a block or two
+                if len(self._met) >= MAX_MET:
+                    self._met.clear()
+                self._met[peer] = (self._world.clock.now(), len(self._standing.store.own()))
             return told
         raise Unreachable(f"no history came in {DEADLINE_S:.0f} s")
 
-    async def _exchange(self, channel: Channel, offer_hash: bytes, *, show: bool) -> Told:
+    async def _exchange(
+        self, channel: Channel, offer_hash: bytes, *, show: bool
+    ) -> tuple[Told, int]:
+        """Return what he has shown, and how many of ours are not proven to him."""
         ours = await self._ours() if show else []
         await channel.send(pack_ask(offer_hash, len(ours)))
         status, text, count = read_answer(await channel.receive())
@@ -162,7 +165,7 @@ class Introductions:
             await channel.send(raw)
         _, _, believed = read_answer(await channel.receive())
         log.info("%d of our %d receipts are proven to the peer", believed, len(ours))
-        return told
+        return told, len(ours) - believed
 
     # -- answering
 
@@ -178,7 +181,7 @@ class Introductions:
 
     async def _answer(self, channel: Channel) -> None:
         offer_hash, count = read_ask(await channel.receive())
-        if why := self._refusal(channel.peer, offer_hash):
+        if why := self._refusal(channel.peer, offer_hash, shows=count > 0):
             self.tally["history_refused"] += 1
             await channel.send(pack_answer(REFUSED, why, 0))
             return
@@ -190,16 +193,17 @@ class Introductions:
         await channel.send(pack_answer(SHOWN, "", len(told.proven)))
         self.tally["history_answered"] += 1
 
-    def _refusal(self, peer: bytes, offer_hash: bytes) -> str:
+    def _refusal(self, peer: bytes, offer_hash: bytes, *, shows: bool) -> str:
         """Return why a peer gets no answer, or nothing; counts what he asks."""
         now = self._world.clock.now()
         while self._asked and self._asked[0][0] <= now - WINDOW_S:
             self._asked.popleft()
-        if len(self._asked) >= IN_ALL or sum(who == peer for _, who in self._asked) >= PER_PEER:
+        before = sum((who, had) == (peer, shows) for _, who, had in self._asked)
+        if len(self._asked) >= IN_ALL or before >= PER_PEER:
             return "asked too often: try again in ten minutes"
         if not self._acquainted(peer, offer_hash):
             return "shown only to who names a current offer of this node or trades with it"
-        self._asked.append((now, peer))
+        self._asked.append((now, peer, shows))
         return ""
 
     # -- both

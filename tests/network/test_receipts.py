@@ -145,6 +145,21 @@ async def test_asking_is_limited_by_peer() -> None:
         await ask(r, "taker", "maker", terms.offer_hash)
 
 
+async def test_who_has_only_looked_may_still_show_his_own() -> None:
+    async with rig() as r:
+        await traded(r)
+        terms, introductions = r.offer(), r["taker"].exchange.introductions
+        r.clock.time += 601  # before his first TAKE he had none to show
+        await r.synced()
+        for _ in range(PER_PEER):
+            await introductions.ask(r["maker"].id, terms.offer_hash, show=False)
+        assert r["maker"].exchange.standing.store.shown(r["taker"].id) == ()
+        with pytest.raises(PeerFault, match="asked too often"):
+            await introductions.ask(r["maker"].id, terms.offer_hash, show=False)
+        await introductions.ask(r["maker"].id, terms.offer_hash)
+        assert len(r["maker"].exchange.standing.store.shown(r["taker"].id)) == 1
+
+
 async def test_a_take_does_not_wait_for_a_maker_who_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
