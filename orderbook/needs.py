@@ -56,8 +56,8 @@ class Crowd(Protocol):
         """
         ...
 
-    def holders(self, currency: str) -> int:
-        """Return how many nodes tell us of a market's changes now."""
+    def holders(self, currency: str) -> frozenset[bytes]:
+        """Return the nodes that tell us of a market's changes now."""
         ...
 
     async def servers(self, currency: str) -> tuple[bytes, ...]:

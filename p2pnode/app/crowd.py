@@ -82,9 +82,10 @@ class DhtCrowd:
         if faults:
             raise faults[0]
 
-    def holders(self, currency: str) -> int:
-        """Return how many nodes tell us of a market's changes now."""
-        return len({n for key in self._keys(currency) for n in self._dht.tellers(self._kind, key)})
+    def holders(self, currency: str) -> frozenset[bytes]:
+        """Return the nodes that tell us of a market's changes now."""
+        keys = self._keys(currency)
+        return frozenset(n for key in keys for n in self._dht.tellers(self._kind, key))
 
     async def servers(self, currency: str) -> tuple[bytes, ...]:
         """Return the records of a market's servers."""
