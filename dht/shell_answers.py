@@ -22,9 +22,12 @@ from dht.tally import Tally
 from p2pnode.base import ranges, wire
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.ports import Clock, Streams
+from p2pnode.base.quota import Buckets
 
 PAGE_RECORDS: Final = 64  # read from the store for one answer
 MAX_TOUCHED: Final = 65_536  # keys stored to since the last comparisons
+NEWS: Final = 8  # versions of one record that listeners are told at once
+NEWS_S: Final = 30.0  # and one more after so long: a version may cost its owner nothing
 
 
 class Answers:
@@ -45,6 +48,7 @@ class Answers:
         self._store, self._clock, self._tally = store, clock, tally
         self.listens: Listens[Caller] = Listens(listens, lambda c: contacts.party(c.peer, c.host))
         self.own: dict[tuple[str, bytes], Callable[[tuple[bytes, ...]], object]] = {}  # listen here
+        self._paces = Buckets(1 / NEWS_S, NEWS)  # of records, by place
         self.touched: dict[tuple[str, bytes], float] = {}  # keys stored to by others -> when
 
     def serve(self, caller: Caller, ask: Ask) -> Any:
@@ -78,6 +82,9 @@ class Answers:
             now = trio.current_time()
             if take := self.own.get((record.kind, record.key)):
                 take((record.raw,))
+            if not self._paces.take((record.kind, record.key, record.owner, record.id), now):
+                self._tally.add("news_held")
+                return kept  # who listens finds the last one when he compares
             for caller, number in self.listens.of((record.kind, record.key), now):
                 if caller is teller:
                     continue
