@@ -87,7 +87,7 @@ class Crowd:
         await trio.sleep_forever()
 
     def holders(self, currency):
-        return 0
+        return frozenset()
 
     async def servers(self, currency):
         await trio.lowlevel.checkpoint()

@@ -162,8 +162,8 @@ class Market:
 
     @property
     def united(self) -> int:
-        """Tell of how many sources the book is made: holders that tell us, and servers' subnets."""
-        return self.apart + self._rooms.crowd.holders(self.currency)
+        """Tell of how many sources the book is made: servers' subnets, and holders beside them."""
+        return self.apart + len(self._rooms.crowd.holders(self.currency) - {*self.servers})
 
     async def _level(self) -> None:
         soon = SOON

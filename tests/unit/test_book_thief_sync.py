@@ -182,5 +182,5 @@ async def test_a_hundred_servers_of_one_machine_are_one_source() -> None:
 
 
 class Silent:
-    def holders(self, currency: str) -> int:
-        return 0
+    def holders(self, currency: str) -> frozenset[bytes]:
+        return frozenset()
