@@ -12,7 +12,7 @@ from iso4217 import Currency
 
 from orderbook.registry import COINS, Broken
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.errors import UnknownName
 
 ISO: Final[dict[str, int]] = {
     c.code: c.exponent for c in Currency if c.exponent is not None
@@ -31,7 +31,7 @@ def check_currency(field: str, value: object) -> str:
     """Return `value` if it is such a code. Raises InvalidRecord."""
     code = wire.text(field, value, 3, low=3)
     if code not in EXPONENTS:
-        raise InvalidRecord(
+        raise UnknownName(
             field,
             f"{code!r} is neither an ISO 4217 currency with a minor unit nor one of "
             f"{', '.join(COINS)}",

@@ -17,7 +17,7 @@ from orderbook.method_fields import MethodField
 from orderbook.places import COUNTRIES
 from orderbook.registry import DATA, Broken, only, typed
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.errors import UnknownName
 
 DAY_S: Final = 86_400
 MAX_PERIOD_S: Final = 60 * DAY_S  # the contract's own bounds (docs/wire.md)
@@ -236,5 +236,5 @@ def check_method(field: str, value: object) -> Method:
     """Return the method named `value`. Raises InvalidRecord naming `field`."""
     name = wire.text(field, value, 32, low=1)
     if name not in METHODS:
-        raise InvalidRecord(field, f"{name!r} is not one of `p2pnode account methods`")
+        raise UnknownName(field, f"{name!r} is not one of `p2pnode account methods`")
     return METHODS[name]

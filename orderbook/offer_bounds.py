@@ -14,7 +14,7 @@ from orderbook.currencies import EXPONENTS, check_currency
 from orderbook.methods import METHODS, check_method
 from orderbook.places import COUNTRIES, check_country, check_language, languages
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.errors import InvalidRecord, UnknownName
 from p2pnode.base.identity import check_node_id, works
 from p2pnode.base.networks import Network
 from p2pnode.base.units import COIN, MAX_FIAT_MINOR, MAX_PRICE, MAX_SAT, PRICE_SCALE, fiat_for
@@ -170,7 +170,7 @@ def _check_amounts(offer: Any) -> None:
 
 def _check_escrow_kind(field: str, name: object) -> None:
     if name not in ESCROW_KINDS:
-        raise InvalidRecord(field, f"holds one that is none of {', '.join(ESCROW_KINDS)}")
+        raise UnknownName(field, f"holds one that is none of {', '.join(ESCROW_KINDS)}")
 
 
 def _check_names(

@@ -6,7 +6,7 @@ from typing import Final
 from iso3166 import countries_by_alpha2
 
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.errors import UnknownName
 
 COUNTRIES: Final = {code: country.name for code, country in countries_by_alpha2.items()}
 
@@ -23,7 +23,7 @@ def check_country(field: str, value: object) -> str:
     """Return `value` if it is such a code, in capitals. Raises InvalidRecord."""
     code = wire.text(field, value, 2, low=2)
     if code not in COUNTRIES:
-        raise InvalidRecord(field, f"{code!r} is no country of ISO 3166-1 alpha-2, such as DE")
+        raise UnknownName(field, f"{code!r} is no country of ISO 3166-1 alpha-2, such as DE")
     return code
 
 
@@ -31,5 +31,5 @@ def check_language(field: str, value: object) -> str:
     """Return `value` if it is such a code, in small letters. Raises InvalidRecord."""
     code = wire.text(field, value, 2, low=2)
     if code not in languages():
-        raise InvalidRecord(field, f"{code!r} is no language of ISO 639-1, such as en")
+        raise UnknownName(field, f"{code!r} is no language of ISO 639-1, such as en")
     return code

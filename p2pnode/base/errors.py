@@ -36,6 +36,13 @@ class InvalidRecord(NodeError):
         super().__init__(f"{field}: {why}", field=field)
 
 
+class UnknownName(InvalidRecord):
+    """Names what this version does not know: a payment method, a currency, an escrow kind.
+
+    A newer node may know it, so it is not used here, and nobody is blamed for it.
+    """
+
+
 class Unreachable(NodeError):
     """No peer or chain server answered in time. Safe to retry."""
 

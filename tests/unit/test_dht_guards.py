@@ -11,7 +11,7 @@ from dht.shell_serve import _cost
 from dht.standing import Ban, Event, Standing, is_lie
 from dht.subnets import Subnets
 from p2pnode.base import quota
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.errors import InvalidRecord, UnknownName
 from p2pnode.base.quota import Buckets
 
 ALICE, BOB = identity("alice").node_id, identity("bob").node_id
@@ -207,6 +207,7 @@ def test_what_is_remembered_is_bounded_and_bans_by_hand_stay(monkeypatch):
 
 def test_another_clock_or_a_newer_version_is_no_lie():
     assert not any(is_lie(InvalidRecord(f, "")) for f in ("expires_at", "kind", "version"))
+    assert not is_lie(UnknownName("methods", ""))
     assert all(is_lie(InvalidRecord(f, "")) for f in ("signature", "key", "record", "network"))
 
 

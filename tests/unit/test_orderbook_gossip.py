@@ -1,10 +1,10 @@
 """A market's offers by gossip: what is accepted, ignored and rejected, and that each is verified once."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import trio
-from orderbook_kit import KEY, NET, NOW, FakeClock, offer, worked
+from orderbook_kit import KEY, NET, NOW, FakeClock, offer, signed_body, worked
 
 from orderbook.offer import MAX_BYTES, MAX_LIFE_S, Offer
 from orderbook.shell_gossip import FRESH_S, MAX_FRESH, MarketGossip, topic_of
@@ -157,3 +157,23 @@ async def test_before_it_is_fed_it_passes_nothing_on():
     market = MarketGossip(gossip, NET, BookStore(Database(None), NET))
     market.join("EUR")
     assert await gossip.judges[topic_of(NET, "EUR")](raw_of(), PEER) is Verdict.IGNORE
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("methods", ("CUSTOM", "NEW_WAY_TO_PAY")),
+        ("countries", ("ZZ",)),
+        ("languages", ("qq",)),
+        ("escrow_kinds", ("tr-2of3",)),
+        ("currency", "QQQ"),
+    ],
+)
+async def test_names_that_a_newer_node_may_know_are_no_lies(scene, name, value):
+    """They are not shown and not passed on, and nobody loses his place for them."""
+    body = list(offer().body())
+    body[2 + [f.name for f in fields(Offer) if f.name != "network"].index(name)] = value
+    assert await scene.judge(signed_body(tuple(body))) is Verdict.IGNORE
+    assert not scene.news
+    body[1] = "main"
+    assert await scene.judge(signed_body(tuple(body))) is Verdict.REJECT
