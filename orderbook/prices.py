@@ -130,7 +130,9 @@ def refer(currency: str, quotes: Sequence[Quote], failed: Mapping[str, str], now
     for quote in sorted(quotes, key=lambda q: (q.price, q.source)):
         if quote.currency != currency:
             continue
-        if now - quote.at > STALE_S:
+        if quote.at - now > STALE_S:  # our clock was set back: who knows how old it is
+            left_out.append(_out(quote, "stale: its time is yet to come"))
+        elif now - quote.at > STALE_S:
             said = f"stale: {age(now - quote.at)} old"
             last = failed.get(quote.source)
             left_out.append(_out(quote, f"{said}; {last}" if last else said))

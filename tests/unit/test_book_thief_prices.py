@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orderbook.backend_prices_file import read_prices
 from orderbook.price_adapters import ADAPTERS, read_answer
-from orderbook.prices import Quote, read_json, read_price, refer
+from orderbook.prices import STALE_S, Quote, read_json, read_price, refer
 from p2pnode.base.errors import InvalidRecord
 
 NOW = 1_800_000_000
@@ -81,3 +81,12 @@ def test_one_liar_of_three_moves_the_reference_by_no_more_than_the_honest_spread
     for lie in (1, EUR // 2, EUR * 95 // 100, EUR * 104 // 100, EUR * 2, EUR * 10**5):
         found = refer("EUR", [*honest, Quote("liar", "EUR", lie, NOW)], {}, NOW)
         assert EUR <= found.price <= EUR + EUR // 1000
+
+
+def test_a_clock_that_was_set_back_keeps_no_old_price_alive() -> None:
+    """It would count as fresh until the clock is there again, whatever the market does."""
+    old = [Quote(name, "EUR", EUR, NOW) for name in ("a", "b", "c")]
+    assert refer("EUR", old, {}, NOW - STALE_S).price == EUR
+    found = refer("EUR", old, {}, NOW - STALE_S - 1)
+    assert (found.price, found.why) == (0, "every price is stale")
+    assert {out.reason for out in found.left_out} == {"stale: its time is yet to come"}
