@@ -33,7 +33,7 @@ class Call:
     def integer(self, name: str, default: int | None = None) -> int:
         """Return an integer field; digits in a query are read. Raises UsageFault."""
         value = self._find(name, default)
-        if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) < 20:
+        if isinstance(value, str) and value.removeprefix("-").isdecimal() and len(value) < 20:
             value = int(value)
         if type(value) is not int or abs(value) > 2**62:
             raise UsageFault(f"{name}: is not an integer", field=name)

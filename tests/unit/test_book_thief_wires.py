@@ -12,7 +12,8 @@ from orderbook import book_wire, market_server
 from orderbook.book_wire import Ask, Page
 from orderbook.offer import Offer, offer_record
 from orderbook.offer_bounds import FIELDS
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.app.routes import Call
+from p2pnode.base.errors import InvalidRecord, UsageFault
 
 QUICK = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SCALARS = (
@@ -120,3 +121,9 @@ def bounded(rpc: object) -> None:
     assert len(rpc.iwant) <= MAX_IWANT_IDS  # type: ignore[attr-defined]
     assert len(rpc.graft) <= MAX_CONTROL  # type: ignore[attr-defined]
     assert len(rpc.prune) <= MAX_CONTROL  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("text", ["--5", "-", "", "5-", "0x5", "5_0", "²", "9" * 20])
+def test_a_number_of_a_query_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageFault, match="limit: is not an integer"):
+        Call(query={"limit": text}).integer("limit")
