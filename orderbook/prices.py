@@ -22,6 +22,7 @@ from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.units import MAX_PRICE
 
 STALE_S: Final = 600  # a quote older than this is left out
+FIRM_S: Final = 180  # and one older than this where money hangs on it: two tries have failed
 STRAY_BP: Final = 500  # and one further than this from the median of the others
 PRICE_DECIMALS: Final = 4  # beyond the currency's own
 MAX_DIGITS: Final = 40  # of a number that a source says
@@ -120,19 +121,26 @@ def read_json(raw: bytes) -> Any:
         raise InvalidRecord("JSON", f"cannot be read: {str(error)[:100]}") from None
 
 
-def refer(currency: str, quotes: Sequence[Quote], failed: Mapping[str, str], now: int) -> Reference:
+def refer(
+    currency: str,
+    quotes: Sequence[Quote],
+    failed: Mapping[str, str],
+    now: int,
+    stale_s: int = STALE_S,
+) -> Reference:
     """Return the market's reference from the last quote of each source.
 
-    `failed` names what last went wrong with a source. The outcome depends on no order.
+    `failed` names what last went wrong with a source; quotes older than `stale_s` do not
+    count. The outcome depends on no order.
     """
     left_out: list[LeftOut] = []
     fresh: list[Quote] = []
     for quote in sorted(quotes, key=lambda q: (q.price, q.source)):
         if quote.currency != currency:
             continue
-        if quote.at - now > STALE_S:  # our clock was set back: who knows how old it is
+        if quote.at - now > stale_s:  # our clock was set back: who knows how old it is
             left_out.append(_out(quote, "stale: its time is yet to come"))
-        elif now - quote.at > STALE_S:
+        elif now - quote.at > stale_s:
             said = f"stale: {age(now - quote.at)} old"
             last = failed.get(quote.source)
             left_out.append(_out(quote, f"{said}; {last}" if last else said))

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import trio
 
 from orderbook.currencies import check_currency
-from orderbook.prices import Quote, Reference, Said, refer
+from orderbook.prices import FIRM_S, STALE_S, Quote, Reference, Said, refer
 from orderbook.store_prices import PriceStore, Sample
 from p2pnode.base.errors import NodeError, StorageFault
 from p2pnode.base.ports import Clock, Randomness
@@ -79,6 +79,7 @@ class Prices:
         self._quotes: dict[tuple[str, str], Quote] = {}  # by source and currency
         self._failed: dict[tuple[str, str], str] = {}
         self._down: dict[str, str] = {}  # sources that are waited with after a failure, and why
+        self._told: dict[str, frozenset[str]] = {}  # what the log has said of a source last
         self._news = trio.Event()  # somebody asked for a currency that was not followed
         self._changed = trio.Event()
 
@@ -88,9 +89,13 @@ class Prices:
         return self._changed
 
     def reference(self, currency: str) -> int:
-        """Return minor units per BTC x 10^4 as of now, 0 if no source can be believed."""
+        """Return minor units per BTC x 10^4 as of now, 0 if no source can be believed.
+
+        Money hangs on it: what is older than FIRM_S is shown by `view`, but binds nobody,
+        so that nobody takes what the market has left behind while the sources are down.
+        """
         found = self.view(currency)
-        return found.price if found else 0
+        return self._judge(currency, FIRM_S).price if found else 0
 
     def view(self, currency: str) -> Reference | None:
         """Return the reference with its sources; None where no source is configured.
@@ -103,11 +108,11 @@ class Prices:
         self._follow(currency)
         return self._judge(currency)
 
-    def _judge(self, currency: str) -> Reference:
+    def _judge(self, currency: str, stale_s: int = STALE_S) -> Reference:
         names = [source.name for source in self.sources]
         quotes = [q for name in names if (q := self._quotes.get((name, currency)))]
         failed = {n: why for n in names if (why := self._failed.get((n, currency)))}
-        return refer(currency, quotes, failed, self._clock.now())
+        return refer(currency, quotes, failed, self._clock.now(), stale_s)
 
     async def settle(self, currency: str) -> Reference | None:
         """Return the reference as soon as every source has been heard, or after SETTLE_S."""
@@ -196,13 +201,15 @@ class Prices:
         for currency, why in faults.items():
             if currency in self._followed:
                 self._failed[source.name, currency] = why
-        for why in sorted(set(faults.values())):
+        told = self._told.get(source.name, frozenset())
+        self._told[source.name] = frozenset(faults.values())
+        for why in sorted(self._told[source.name] - told):  # once, until it changes
             log.info("price source %s: %s", source.name, why)
         self._changed.set()
         self._changed = trio.Event()
 
     def _pause_s(self, source: Source, misses: int) -> float:
-        pause = min(MOST_S, source.every_s * 2**misses) if misses else source.every_s
+        pause = min(MOST_S, source.every_s * 2 ** (misses - 1)) if misses else source.every_s
         part = int.from_bytes(self._randomness.bytes(2), "big") / 0xFFFF
         return float(max(LEAST_S, pause * (1 + JITTER * (2 * part - 1))))
 

@@ -5,7 +5,7 @@ import trio
 from price_kit import NOW, FakeClock, Scripted, Still
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from orderbook.prices import STALE_S, Said
+from orderbook.prices import FIRM_S, STALE_S, Said
 from orderbook.shell_follow import PricedFollower
 from orderbook.shell_prices import FOLLOW_S, LEAST_S, MAX_FOLLOWED, MOST_S, SETTLE_S, Prices
 from orderbook.store_prices import EVERY_S, KEPT_S, PriceStore
@@ -107,7 +107,7 @@ async def test_a_source_that_fails_is_asked_less_and_less_and_comes_back(autojum
             prices.view("EUR")
         gaps = [round(b - a, 3) for a, b in zip(source.times, source.times[1:], strict=False)]
         assert gaps == sorted(gaps)
-        assert gaps[0] == pytest.approx(120, rel=0.01)
+        assert gaps[:3] == pytest.approx([60, 120, 240], rel=0.01)
         assert gaps[-1] <= MOST_S * 1.1
         assert len(source.asked) < 10 < len(good.asked)
         source.said = EUR
@@ -139,12 +139,54 @@ async def test_a_price_outlives_a_fault_until_it_is_stale(autojump_clock):
         source.said = DOWN
         await trio.sleep(STALE_S - 1)
         assert len(source.asked) > 2
-        assert prices.reference("EUR") == EUR
+        assert prices.view("EUR").price == EUR
         await trio.sleep(61)
         found = prices.view("EUR")
         assert (found.price, found.why) == (0, "every price is stale")
         assert found.left_out[0].reason.startswith("stale: 11 min old; answers with")
         nursery.cancel_scope.cancel()
+
+
+async def test_one_missed_answer_binds_still_and_two_bind_nobody(autojump_clock):
+    """While the sources are down, floating offers are not taken at what the market has left."""
+    source = Scripted("a", EUR)
+    prices = make(source)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prices.run)
+        await prices.settle("EUR")
+        source.said = DOWN
+        await trio.sleep(61)
+        assert len(source.asked) == 2
+        source.said = EUR
+        await trio.sleep(FIRM_S - 61)
+        assert prices.reference("EUR") == EUR
+        assert prices.counts["failed"] == 1
+        source.said = DOWN
+        await trio.sleep(FIRM_S + 61)
+        assert prices.counts["failed"] > 2
+        assert prices.reference("EUR") == 0
+        assert prices.view("EUR").price == EUR, "it is shown still"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_log_names_a_fault_once_until_it_changes(autojump_clock, caplog):
+    caplog.set_level("INFO", logger="orderbook.shell_prices")
+    source = Scripted("a", Said({}, {"EUR": "the file: No such file or directory"}))
+    prices = make(source)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prices.run)
+        await prices.settle("EUR")
+        await trio.sleep(600)
+        source.said = EUR
+        await trio.sleep(120)
+        source.said = DOWN
+        await trio.sleep(STALE_S)
+        nursery.cancel_scope.cancel()
+    assert len(source.asked) > 12
+    assert caplog.messages == [
+        "price source a: the file: No such file or directory",
+        "price source a: answers with HTTP status 503",
+    ]
 
 
 async def test_a_source_that_takes_its_word_back_is_believed_at_once(autojump_clock):
