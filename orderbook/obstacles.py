@@ -3,8 +3,9 @@
 Pure: what he has is a `Taker`. The sentence names the field and what to do about it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from orderbook import limits
@@ -13,6 +14,7 @@ from orderbook.offer import ESCROW_KINDS, Offer, Side
 from p2pnode.base.history import NONE, History
 from p2pnode.base.units import decimal
 
+NO_CAPS: Final[Mapping[str, int]] = MappingProxyType({})
 ABSURD_BP: Final = 2000  # from the reference, or from what the other makers ask
 
 
@@ -32,6 +34,7 @@ class Taker:
     history: History = NONE
     blocked: frozenset[bytes] = frozenset()
     escrow_kinds: frozenset[str] = frozenset(ESCROW_KINDS)
+    caps: Mapping[str, int] = NO_CAPS  # lower ones of this node's operator
     now: int = 0
 
 
@@ -103,7 +106,7 @@ def _methods(offer: Offer, taker: Taker, amount: int) -> Reasons:
             f"methods: {' or '.join(carry)} is not for {_some(sorted(taker.countries))} "
             "(`countries` in config.toml)",
         )
-    most = max(limits.cap_sat(name) for name in carry)
+    most = max(limits.cap_sat(name, taker.caps) for name in carry)
     if most < amount:
         yield (
             "limit",
@@ -111,7 +114,7 @@ def _methods(offer: Offer, taker: Taker, amount: int) -> Reasons:
             "take another offer",
         )
     elif offer.side is Side.SELL:  # the taker buys
-        most = max(limits.most_sat(name, taker.history, taker.now) for name in carry)
+        most = max(limits.most_sat(name, taker.history, taker.now, taker.caps) for name in carry)
         if most < amount:
             yield (
                 "limit",

@@ -11,6 +11,7 @@
     proxy = "socks5://127.0.0.1:9050"               # through which those sources are asked
     countries = ["DE", "AT"]                        # where you can pay and be paid; none: anywhere
     languages = ["de", "en"]                        # that you can trade in; none: any
+    caps = { high = 1000000, ZELLE = 100000 }       # satoshi a trade: lower than the node's
 
 Read strictly: an unknown name, or a value of another form, is an error that names it.
 """
@@ -20,7 +21,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -42,7 +43,7 @@ MAX_CODES: Final = 64
 PRICES_FILE: Final = "file:prices.json"  # what a private network reads if nothing is named
 _TEXTS: Final = ("network", "listen", "electrum", "mdns", "metrics", "proxy")
 _LISTS: Final = ("bootstrap", "exempt_subnets", "prices", "countries", "languages")
-KNOWN: Final = (*_TEXTS, *_LISTS)
+KNOWN: Final = (*_TEXTS, *_LISTS, "caps")
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ENDPOINT: Final = re.compile(
     r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):(\d{1,5})", re.ASCII
@@ -66,6 +67,7 @@ class Settings:
     proxy: str = ""  # socks5://HOST:PORT or http://HOST:PORT; empty: sources are asked directly
     countries: tuple[str, ...] = ()  # ISO 3166-1 alpha-2: what listed offers are judged by
     languages: tuple[str, ...] = ()  # ISO 639-1: the same
+    caps: Mapping[str, int] = field(default_factory=dict)  # by risk class or method, satoshi
     seed: bool = False
 
     def __post_init__(self) -> None:
@@ -88,6 +90,7 @@ class Settings:
             proxy_address("proxy", self.proxy)
         check_codes("countries", self.countries, str.isupper, "DE")
         check_codes("languages", self.languages, str.islower, "de")
+        _check_caps(self.caps)
 
     @property
     def price_sources(self) -> tuple[str, ...]:
@@ -150,6 +153,9 @@ class Settings:
             lines.append(f"countries = {_list(self.countries)}")
         if self.languages:
             lines.append(f"languages = {_list(self.languages)}")
+        if self.caps:
+            said = ", ".join(f"{name} = {sat}" for name, sat in self.caps.items())
+            lines.append(f"caps = {{ {said} }}")
         path = self.data_dir / FILE
         beside = path.with_suffix(".new")
         try:
@@ -231,6 +237,16 @@ def check_codes(
     for code in codes:
         if not (len(code) == 2 and code.isascii() and code.isalpha() and cased(code)):
             raise Misconfigured(f"{field}: {code[:40]!r} is no code such as {such}", field=field)
+
+
+def _check_caps(caps: Mapping[str, int]) -> None:
+    if caps:
+        from orderbook.limits import check_caps  # reads the whole registry of methods
+
+        try:
+            check_caps(caps)
+        except InvalidRecord as error:
+            raise Misconfigured(str(error), field="caps") from None
 
 
 def proxy_address(field: str, text: str) -> str:
@@ -315,6 +331,10 @@ def _check_types(found: Mapping[str, Any]) -> dict[str, Any]:
             if type(value) is not list or any(type(v) is not str for v in value):
                 raise Misconfigured(f"{FILE}: {name} is not a list of texts", field=name)
             checked[name] = tuple(value)
+        elif name == "caps":
+            if type(value) is not dict:
+                raise Misconfigured(f"{FILE}: caps is not a table of satoshi", field=name)
+            checked[name] = value
         elif type(value) is not str:
             raise Misconfigured(f"{FILE}: {name} is not text", field=name)
         else:

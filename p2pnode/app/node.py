@@ -196,6 +196,7 @@ class Node:
             *(me, network, clock, randomness, database, offers),
             references=prices,
             histories=standing,
+            caps=settings.caps,
         )
         subnets = Subnets(settings.exempt())
         gossip = Gossiper(

@@ -46,6 +46,7 @@ class Takers:
             balance_sat=self._spendable(),
             history=maker.histories.history(maker.node_id),
             blocked=frozenset(blocked.node_id for blocked in self._book.store.blocked()),
+            caps=maker.caps,
             now=self._clock.now(),
         )
 

@@ -27,6 +27,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
         exempt_subnets=("10.0.0.0/8", "fd00::/8"),
         prices=("kraken", "file:prices.json"),
         proxy="socks5://[::1]:9050",
+        caps={"high": 1_000_000, "ZELLE": 0},
     )
     settings.save()
     assert Settings.load(tmp_path) == settings
@@ -50,6 +51,11 @@ def test_the_command_line_wins_but_not_over_the_network(tmp_path):
         ('network = "sandbox"\nlisten = 5\n', "listen"),
         ('network = "sandbox"\nbootstrap = "x"\n', "bootstrap"),
         ('network = "sandbox"\nbootstrap = [1]\n', "bootstrap"),
+        ('network = "sandbox"\ncaps = 5\n', "caps"),
+        ('network = "sandbox"\ncaps = { SEPA = "1" }\n', "caps"),
+        ('network = "sandbox"\ncaps = { SEPA = 0.05 }\n', "caps"),
+        ('network = "sandbox"\ncaps = { BARTER = 1 }\n', "caps"),
+        ('network = "sandbox"\ncaps = { high = 6250001 }\n', "caps"),
         ('network = "sandbox"\nmdns = "maybe"\n', "mdns"),
         ('network = "sandbox"\nmdns = true\n', "mdns"),
         ('network = "sandbox"\nlisten = "/ip6/::1/tcp/0"\nmdns = "on"\n', "mdns"),

@@ -53,6 +53,13 @@ def test_no_account_of_a_method() -> None:
     assert codes(offer(methods=("CUSTOM", "SEPA")), taker()) == []
 
 
+def test_what_the_operator_has_capped() -> None:
+    one = offer()
+    capped = taker(caps={"CUSTOM": one.min_sat - 1})
+    assert codes(one, capped) == ["limit"]
+    assert codes(one, taker(caps={"CUSTOM": one.min_sat})) == []
+
+
 def test_a_method_that_does_not_carry_the_currency() -> None:
     sepa = taker(methods=frozenset({"SEPA"}))
     assert codes(offer(methods=("SEPA",), currency="USD"), sepa) == ["currency"]
