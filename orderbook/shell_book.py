@@ -179,10 +179,10 @@ class Book:
         An id is its maker's choice, so another may have copied it. Raises NotFound.
         """
         digits = hex_prefix(prefix)
-        known = self.store.matching(digits, self._clock.now())
+        known = self.store.matching(digits, self._clock.now(), maker)
         others = [offer for offer in known if not self.is_mine(offer)]
         mine = [own.offer for own in self.maker.mine() if has_prefix(own.offer, digits)]
-        return single((o for o in (*others, *mine) if maker in (b"", o.maker)), digits)
+        return single((*others, *(o for o in mine if maker in (b"", o.maker))), digits)
 
     async def fetch(self, prefix: str, maker: bytes = b"") -> Offer:
         """Return the offer as its market shows it now. Raises NotFound, Unreachable."""
@@ -190,7 +190,8 @@ class Book:
         if self.is_mine(offer):
             return offer
         await self.follow(offer.currency)
-        for current in self.store.matching(offer.offer_id.hex(), self._clock.now()):
+        now = self._clock.now()
+        for current in self.store.matching(offer.offer_id.hex(), now, offer.maker):
             if (current.maker, current.offer_id) == (offer.maker, offer.offer_id):
                 return current
         raise NotFound(f"offer {offer.offer_id.hex()[:6]} has just been withdrawn or has expired")

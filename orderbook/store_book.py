@@ -31,6 +31,7 @@ CAPACITY: Final = 40_000
 PER_MAKER: Final = 64
 FOLLOW_S: Final = 7 * 86_400  # a market asked for this long ago is kept up to date
 MAX_NOTE: Final = 200  # bytes
+MATCHES: Final = 100  # of one prefix that are verified again
 MAKERS: Final = 5  # at least, before what they ask says what is usual
 CHECKPOINT_PAGES: Final = 8000  # 32 MB of WAL, as for the records held for others
 
@@ -210,16 +211,19 @@ class BookStore:
             asked.setdefault(place[:32], []).append(abs(best))
         return int(median_low(map(median_low, asked.values()))) if len(asked) >= MAKERS else 0
 
-    def matching(self, prefix: str, now: int) -> tuple[Offer, ...]:
+    def matching(self, prefix: str, now: int, maker: bytes = b"") -> tuple[Offer, ...]:
         """Return the offers that can be taken whose id or hash begins with hex `prefix`.
+
+        With `maker` only his, however many others have copied the id.
 
         Their signatures are checked again; a damaged row is left out.
         """
         low, high = reach(prefix)
         rows = self._db.all(
             "SELECT raw FROM book_offer WHERE (offer_id BETWEEN ? AND ? "  # noqa: S608
-            f"OR offer_hash BETWEEN ? AND ?) AND priced > 0 AND {LIVE} LIMIT 1000",
-            *(low[:16], high, low, high, *live(now)),
+            "OR offer_hash BETWEEN ? AND ?) AND +place BETWEEN ? AND ? AND priced > 0 "
+            f"AND {LIVE} LIMIT {MATCHES}",
+            *(low[:16], high, low, high, maker, (maker or b"\xff" * 32) + b"\xff", *live(now)),
         )
         found = []
         for (raw,) in rows:
