@@ -4,8 +4,7 @@ Pure: what he has is a `Taker`. The sentence names the field and what to do abou
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Final
 
 from orderbook import limits
@@ -14,7 +13,6 @@ from orderbook.offer import ESCROW_KINDS, Offer, Side
 from p2pnode.base.history import NONE, History
 from p2pnode.base.units import decimal
 
-NO_CAPS: Final[Mapping[str, int]] = MappingProxyType({})
 ABSURD_BP: Final = 2000  # from the reference, or from what the other makers ask
 
 
@@ -34,7 +32,7 @@ class Taker:
     history: History = NONE
     blocked: frozenset[bytes] = frozenset()
     escrow_kinds: frozenset[str] = frozenset(ESCROW_KINDS)
-    caps: Mapping[str, int] = NO_CAPS  # lower ones of this node's operator
+    caps: Mapping[str, int] = field(default_factory=dict)  # lower ones of this node's operator
     now: int = 0
 
 
@@ -132,12 +130,12 @@ def _places(offer: Offer, taker: Taker) -> Reasons:
         ("country", "countries", offer.countries, taker.countries),
         ("language", "languages", offer.languages, taker.languages),
     )
-    for code, field, theirs, ours in said:
+    for code, name, theirs, ours in said:
         if theirs and ours and ours.isdisjoint(theirs):
             yield (
                 code,
-                f"{field}: the offer is for {_some(theirs)}, not for {_some(sorted(ours))} "
-                f"(`{field}` in config.toml)",
+                f"{name}: the offer is for {_some(theirs)}, not for {_some(sorted(ours))} "
+                f"(`{name}` in config.toml)",
             )
 
 
