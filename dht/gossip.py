@@ -158,9 +158,9 @@ class Router:
 
     # ------------------------------------------------------------------ messages
 
-    def pace(self, peer: bytes, rpc: Rpc, now: float) -> float:
+    def pace(self, peer: bytes, rpc: Rpc, now: float, size: int = 0) -> float:
         """Return how many seconds to wait before more is read of a peer."""
-        wait = self._peers.pace(peer, rpc, now)
+        wait = self._peers.pace(peer, rpc, now, size)
         if wait:
             self._tally.add("gossip_paced")
         return wait

@@ -23,6 +23,7 @@ BURST: Final = 2000.0
 SUBNET_RATE: Final = 400.0
 SUBNET_BURST: Final = 4000.0
 IDS_A_COST: Final = 32  # ids that count as one message
+BYTES_A_COST: Final = 1024  # and bytes, if that is more: what is left out was read too
 IGNORED_COST: Final = 9  # more for a message that was judged in vain
 
 
@@ -114,13 +115,15 @@ class Peers:
         found = self.of(topic)
         return [Candidate(p.id, self.score(p.id, now), p.group, p.named) for p in found]
 
-    def pace(self, peer: bytes, rpc: Rpc, now: float) -> float:
-        """Return how many seconds to wait before more is read of a peer."""
+    def pace(self, peer: bytes, rpc: Rpc, now: float, size: int = 0) -> float:
+        """Return how many seconds to wait before more is read of a peer.
+
+        `size` is the RPC's in bytes.
+        """
         ids = len(rpc.iwant) + sum(len(ids) for _, ids in rpc.ihave)
         control = len(rpc.graft) + len(rpc.prune) + len(rpc.subscriptions)
-        return self.spend(
-            peer, 1 + len(rpc.messages) + rpc.unfit + control + ids // IDS_A_COST, now
-        )
+        cost = 1 + len(rpc.messages) + rpc.unfit + control + ids // IDS_A_COST
+        return self.spend(peer, max(cost, size // BYTES_A_COST), now)
 
     def spend(self, peer: bytes, cost: int, now: float) -> float:
         """Count what a peer costs; returns how many seconds to wait until that is earned."""

@@ -34,7 +34,7 @@ class Rpc:
     iwant: tuple[bytes, ...] = ()
     graft: tuple[str, ...] = ()
     prune: tuple[tuple[str, int], ...] = ()  # topic, backoff in seconds (0: none named)
-    unfit: int = 0  # messages that no honest node sends: signed, too long, of no single topic
+    unfit: int = 0  # what no honest node sends: messages signed, too long, of no single topic
 
 
 def message_id(data: bytes) -> bytes:

@@ -193,12 +193,13 @@ class Gossiper:
         peer = link.peer
         while self._links.get(peer) is link:
             try:
-                rpc = decode(await channel.receive())
+                raw = await channel.receive()
+                rpc = decode(raw)
             except InvalidRecord as error:
                 self.router.broke(peer, trio.current_time())
                 log.debug("gossip of %s: %s", peer.hex()[:16], error)
                 return
-            wait = self.router.pace(peer, rpc, trio.current_time())
+            wait = self.router.pace(peer, rpc, trio.current_time(), len(raw))
             for topic, data in rpc.messages:
                 await self._consider(peer, topic, data)
             self.router.control(peer, rpc, trio.current_time())

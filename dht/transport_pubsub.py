@@ -55,6 +55,11 @@ def decode(raw: bytes) -> Rpc:
         raise InvalidRecord("rpc", "is not protobuf of libp2p pubsub") from None
     messages, unfit = _messages(told.publish)
     control = told.control
+    named = (
+        *(s.topicid for s in told.subscriptions[:MAX_SUBSCRIPTIONS]),
+        *(g.topicID for g in control.graft[:MAX_CONTROL]),
+        *(p.topicID for p in control.prune[:MAX_CONTROL]),
+    )
     return Rpc(
         subscriptions=tuple(
             (s.topicid, s.subscribe)
@@ -70,7 +75,7 @@ def decode(raw: bytes) -> Rpc:
             for p in control.prune[:MAX_CONTROL]
             if _is_topic(p.topicID)
         ),
-        unfit=unfit,
+        unfit=unfit + sum(not topic for topic in named),
     )
 
 

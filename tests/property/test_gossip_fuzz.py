@@ -81,6 +81,23 @@ def test_lists_without_end_are_cut():
     assert len(rpc.messages) == gossip_wire.MAX_MESSAGES
 
 
+@pytest.mark.parametrize("field", [b"\x0a\x00", b"\x1a\x02\x1a\x00", b"\x1a\x02\x22\x00"])
+def test_what_names_no_topic_is_counted(field):
+    """Subscriptions, GRAFTs and PRUNEs of nothing: cheap to send by the 100,000."""
+    assert decode(field) == Rpc(unfit=1)
+
+
+def test_an_rpc_costs_its_bytes_however_little_is_kept_of_it():
+    """131,000 empty submessages in a frame keep a node busy for 20 ms."""
+    router = Router(Draws(0), Subnets(), Tally())
+    raw = b"\x1a\x00" * (gossip_wire.FRAME_LIMIT // 2)
+    rpc = decode(raw)
+    assert rpc == Rpc()
+    waits = [router.pace(bytes(32), rpc, 0.0, len(raw)) for _ in range(9)]
+    assert waits[6] == 0 < waits[8]
+    assert waits[8] > 1, "256 KB earn a second's silence or more"
+
+
 @pytest.mark.parametrize(
     "fields",
     [
