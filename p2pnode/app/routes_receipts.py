@@ -94,7 +94,7 @@ class _Receipts:
         if node_id != self._me:
             try:
                 offer_hash = offer.hash if offer else ZERO
-                told = await self._exchange.introductions.ask(node_id, offer_hash)
+                told = await self._exchange.introductions.ask(node_id, offer_hash, show=False)
             except NodeError as error:
                 why = str(error)
         return self._told(node_id, offer, told, why)
