@@ -17,17 +17,11 @@ import click
 from p2pnode.app.demo.market import MAX_OFFERS
 from p2pnode.app.demo.processes import Processes, ProcessFault
 from p2pnode.app.demo.show import HumanShow, JsonShow, Show
-from p2pnode.app.demo.stage import CURRENCY, TAKER
+from p2pnode.app.demo.stage import TAKER
 from p2pnode.app.demo.story import NODES, Ended, check, play
 from p2pnode.base.errors import LocalFault, NodeError, StorageFault
 
 LOOK_S: Final = 0.2
-LOOKS: Final = (
-    f"offer list --sell --cur {CURRENCY}",
-    f"offer list --sell --cur {CURRENCY} --takeable --why",
-    f"market book {CURRENCY}",
-    f"market price {CURRENCY}",
-)
 
 
 @click.command()
@@ -51,8 +45,8 @@ def demo(as_json: bool, keep: bool, offers: int | None, data_dir: Path | None) -
 
     \b
     p2pnode demo
-    p2pnode demo --keep         then talk to the nodes from another terminal
-    p2pnode demo --keep --offers 200        with an order book to look round in
+    p2pnode demo --keep               then talk to the nodes from another terminal
+    p2pnode demo --keep --offers 200  with an order book to look round in
     p2pnode demo --json | jq -c 'select(.event=="done").balances'
     """
     show: Show = JsonShow() if as_json else HumanShow()
@@ -123,8 +117,7 @@ def _commands(net: Processes, ended: Ended) -> list[str]:
         lines.append(f"{program} {verb} --data-dir {shlex.quote(str(net.data_dir(name)))}")
     if ended.book:
         where = f"--data-dir {shlex.quote(str(net.data_dir(TAKER)))}"
-        look = [*LOOKS, *([ended.book.show, ended.book.take] if ended.book.take else [])]
-        lines += [f"{program} {words} {where}" for words in look]
+        lines += [f"{program} {words} {where}" for words in ended.book.looks]
     return lines
 
 

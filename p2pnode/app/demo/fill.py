@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from p2pnode.app.demo.child import TURN_S
-from p2pnode.app.demo.market import MARKETS, Planned, account_name, plan, wanted
+from p2pnode.app.demo.market import LOOKS_ODD, MARKETS, Planned, account_name, plan, wanted
 from p2pnode.app.demo.processes import ProcessFault, TooSlow
 from p2pnode.app.demo.stage import CURRENCY, MAKER, SEED, TAKER, Stage
 from p2pnode.base.errors import NodeError
@@ -26,20 +26,22 @@ from p2pnode.base.units import decimal
 CALLS: Final = 10  # under way at a time, over all nodes
 FILL_S: Final = 180.0  # for all accounts, and for all offers
 LISTED_S: Final = 120.0  # from the last offer's publication until another node lists all
+LOOKS: Final = (
+    f"offer list --sell --cur {CURRENCY} --why",
+    f"offer list --sell --cur {CURRENCY} --takeable",
+    f"market book {CURRENCY}",
+    f"market price {CURRENCY}",
+)
 
 Task = tuple[str, Callable[[], Any]]  # whose node, and what to ask of it
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What became of it: the object for --json, and commands to see and take another.
-
-    Both are empty if there is no other.
-    """
+    """What became of it: the object for --json, and the words of commands to look round with."""
 
     line: dict[str, Any]
-    show: str = ""
-    take: str = ""
+    looks: tuple[str, ...]
 
 
 def fill(stage: Stage, count: int) -> Filled:
@@ -69,9 +71,20 @@ def fill(stage: Stage, count: int) -> Filled:
         "takeable": len(choice),
         "taken": trade,
     }
-    if not others:
-        return Filled(line)
-    return Filled(line, f"offer show {best['offer_id'][:8]}", " ".join(_words(best)[:-1]))
+    return Filled(line, (*LOOKS, *_shows(offers, published), *(_takes(best) if others else ())))
+
+
+def _shows(offers: Sequence[Planned], published: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a command that shows an odd offer: the first whose terms are not what they seem."""
+    for planned, offer in zip(offers, published, strict=True):
+        if planned.odd == LOOKS_ODD and planned.maker != TAKER:
+            return [f"offer show {offer['offer_id'][:8]}"]
+    return []
+
+
+def _takes(offer: dict[str, Any]) -> list[str]:
+    """Return the commands that show an offer and take it."""
+    return [f"offer show {offer['offer_id'][:8]}", " ".join(_words(offer)[:-1])]
 
 
 def _judge(stage: Stage) -> None:

@@ -107,6 +107,7 @@ _TERMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "sv": ("Exempel: betala inom en timme, jag svarar snabbt.",),
     }
 )
+LOOKS_ODD: Final = "terms in two scripts"
 LOOKS_LATIN: Final = "Example: \u0420ay\u0420al friends and family only."  # with Cyrillic letters
 UNSEEN: Final = "Example: pay\u200b the fee first, then the amount."  # with a zero-width space
 
@@ -210,7 +211,7 @@ def _odd(number: int, offer: Planned) -> Planned:
 def _odds(offer: Planned) -> Iterator[tuple[str, dict[str, Any]]]:
     market = MARKETS[offer.body["currency"]]
     yield "absurd price", _price(market, 4200, floating=False)
-    yield "terms in two scripts", {"terms": LOOKS_LATIN}
+    yield LOOKS_ODD, {"terms": LOOKS_LATIN}
     yield "impossible history", {"peer_trades": 900, "peer_days": 3600}
     yield "absurd margin", {"margin_bp": 5000 if offer.body["side"] == "sell" else -5000}
     yield "terms that hide something", {"terms": UNSEEN}
