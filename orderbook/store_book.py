@@ -3,10 +3,10 @@
 They come from hostile storage in any order and any number. Of one (currency, maker, slot)
 the highest seq wins, of one seq the lower SHA-256; a withdrawal is held like any version
 until it expires, so that nobody brings back the version before it. One maker fills no more
-than his share; when all is full, high slots go first, then the newest: whoever comes in
-numbers, and signs for longest, drives nobody out who was there. The file can be made again from
-the network: whoever changes it changes what is listed, but a damaged row is left out, and
-what a trade is made of (`matching`) is verified again.
+than his share; when all is full, the fullest markets give way, in them high slots first, then the
+newest: whoever comes in numbers, and signs for longest, drives nobody out who was there. The
+file can be made again from the network: whoever changes it changes what is listed, but a
+damaged row is left out, and what a trade is made of (`matching`) is verified again.
 """
 
 import hashlib
@@ -34,6 +34,17 @@ MAX_NOTE: Final = 200  # bytes
 MATCHES: Final = 100  # of one prefix that are verified again
 MAKERS: Final = 5  # at least, before what they ask says what is usual
 CHECKPOINT_PAGES: Final = 8000  # 32 MB of WAL, as for the records held for others
+
+
+def level(counts: Iterable[int], room: int) -> int:
+    """Return the most of each count that fits into `room` in all, the same for every one."""
+    ordered = sorted(counts)
+    for position, count in enumerate(ordered):
+        equal = room // (len(ordered) - position)
+        if count > equal:
+            return equal
+        room -= count
+    return ordered[-1] if ordered else room
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +140,20 @@ class BookStore:
                 self._cut("WHERE place >= ? AND place < ?", *ends, held - self._per_maker)
         if self._count > self._capacity:
             self._drop_over(now)
-            surplus = self._count - self._capacity
-            if surplus > 0:  # a tenth at once, so that a flood does not sort for each record
-                self._cut("", surplus + self._capacity // 10)
+            if self._count > self._capacity:
+                self._level(self._capacity - self._capacity // 10)
+
+    def _level(self, room: int) -> None:
+        """Cut the fullest markets down to `room` in all: a flood of one takes no other's place.
+
+        To less than the capacity at once, so that a flood does not sort for each record.
+        """
+        counts = self._db.all("SELECT currency, count(*) AS n FROM book_offer GROUP BY currency")
+        held = {row["currency"]: row["n"] for row in counts}
+        most = level(held.values(), room)
+        for currency, number in held.items():
+            if number > most:
+                self._cut("WHERE currency = ?", currency, number - most)
 
     def _cut(self, where: str, *args: Any) -> None:
         self._count -= self._db.run(

@@ -11,7 +11,7 @@ from orderbook.obstacles import Taker
 from orderbook.offer import MAX_LIFE_S
 from orderbook.query import Query, Sort
 from orderbook.shell_book import STEP, Book
-from orderbook.store_book import MATCHES, BookStore
+from orderbook.store_book import MATCHES, BookStore, level
 from p2pnode.base.errors import NotFound
 from p2pnode.base.store import Database
 
@@ -37,6 +37,37 @@ def test_a_flood_that_expires_last_drives_nobody_out_who_was_there() -> None:
         admit(store, flood, now)
         assert len(store) <= 50
         assert all(store.knows(raw) for raw in honest), minute
+
+
+def test_a_flood_of_one_market_takes_no_place_of_another() -> None:
+    """The other market is filled later, with high slots: by rank its offers would go first."""
+    store = BookStore(Database(None), NET, capacity=50)
+    honest = [signed(who(f"honest {n}"), slot=9, currency="CHF") for n in range(20)]
+    for minute in range(1, 4):
+        now = NOW + minute
+        flood = [signed(thief, slot=slot, seq=now) for thief in CROWD for slot in range(8)]
+        admit(store, flood, now)
+        admit(store, honest, now)
+        assert len(store) <= 50
+        assert all(store.knows(raw) for raw in honest), minute
+        assert len(store.items("EUR", now)) >= 20
+
+
+@pytest.mark.parametrize(
+    ("counts", "room", "most"),
+    [
+        ((), 10, 10),
+        ((3, 4), 10, 4),
+        ((3, 40), 10, 7),
+        ((40, 3, 40), 13, 5),
+        ((40, 40, 40), 10, 3),
+        ((1, 2, 3, 100), 6, 1),
+        ((5,), 0, 0),
+    ],
+)
+def test_the_most_of_each_market(counts: tuple[int, ...], room: int, most: int) -> None:
+    assert level(counts, room) == most
+    assert sum(min(count, most) for count in counts) <= room
 
 
 def test_a_thiefs_own_share_is_cut_from_his_high_slots() -> None:
