@@ -88,7 +88,7 @@ ANSWERS = st.one_of(
 class Said:
     """A stream on which everything has been said before it is asked."""
 
-    peer = b"said"
+    peer, host = b"said", "127.0.0.1"
 
     def __init__(self, payloads):
         self._payloads = list(payloads)
