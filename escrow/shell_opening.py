@@ -157,8 +157,11 @@ class Opening:
         escrow_kind: str = "",
         counter: bytes = ZERO,
         fiat_minor: int = 0,
+        shows: bool = True,
     ) -> bytes:
         """Take an offer: sign and journal a TAKE. Returns the trade id. Raises LocalFault.
+
+        Our receipts are shown to the maker first if he judges by them (`shows`).
 
         `escrow_kind` is one of the offer's, by default the one with a backup branch; `counter`
         is the maker's COUNTER and `fiat_minor` its sum.
@@ -184,7 +187,8 @@ class Opening:
         dep_b, dep_s = (deposit(bp, amount_sat) for bp in (terms.dep_b_bp, terms.dep_s_bp))
         need = dep_b if terms.maker_is_seller else amount_sat + dep_s
         await self._check_funds(need, await self._rate(amount_sat + dep_b + dep_s))
-        await self.introduce(terms.maker, terms.offer_hash)  # receipts, before he judges the TAKE
+        if shows:
+            await self.introduce(terms.maker, terms.offer_hash)
         nonce, listed = world.randomness.bytes(32), listing(pool)
         draft = Take(
             offer_hash=terms.offer_hash,

@@ -52,10 +52,19 @@ class Deals:
             raise LocalFault(f"account: {names} are of {what}: name one", field="account")
         return found[0]
 
+    @staticmethod
+    def judged(offer: Offer, method: str) -> bool:
+        """Tell whether a maker judges his taker by receipts: they name third people.
+
+        He does where his offer asks for a past, and where its taker buys by a method whose
+        payments can be taken back.
+        """
+        bought = offer.side is Side.SELL and METHODS[method].chargeback
+        return bool(offer.peer_trades or offer.peer_days or bought)
+
     async def introduce(self, offer: Offer, method: str) -> None:
         """Exchange receipts with a maker who judges us by them before a TAKE does it."""
-        bought = offer.side is Side.SELL and METHODS[method].chargeback
-        if offer.peer_trades or offer.peer_days or bought:
+        if self.judged(offer, method):
             await self._exchange.opening.introduce(offer.maker, offer.hash)
 
     async def terms(self, offer: Offer, method: str, amount_sat: int) -> Terms:

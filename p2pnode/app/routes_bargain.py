@@ -133,6 +133,7 @@ class _Bargaining:
             escrow_kind=row.escrow_kind,
             counter=row.state.counter_id,
             fiat_minor=row.state.fiat_minor,
+            shows=self._deals.judged(offer, row.terms.method),
         )
         trade = trade_json(self._exchange, self._exchange.trades.row(trade_id))
         return self._json(self._exchange.bargains.row(row.id)) | {"trade": trade}

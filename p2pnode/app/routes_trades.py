@@ -110,6 +110,7 @@ class _Trading:
             disclosed,
             escrow_kind=call.text("escrow_kind", ""),
             fiat_minor=self._deals.confirmed(terms, amount_sat, call.integer("fiat_minor", 0)),
+            shows=self._deals.judged(offer, account.method),
         )
         return trade_json(self._exchange, self._exchange.trades.row(trade_id))
 

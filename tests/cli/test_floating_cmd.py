@@ -317,3 +317,19 @@ def test_a_seller_asks_for_the_makers_receipts_before_he_judges_him(here: Town) 
     taken = take(here.taker, offer_id, "--account", "bank", "--yes", "--json")
     assert taken.exit_code == 0, taken.stderr
     assert until(here, loads(taken.stdout)["trade_id"], "Funding")["role"] == "seller"
+
+
+def test_receipts_are_shown_only_to_a_maker_who_judges_by_them(here: Town) -> None:
+    """They name third people, so nobody has them whom they do not concern."""
+    told: list[bytes] = []
+
+    async def shown(peer: bytes, offer_hash: bytes) -> None:
+        told.append(peer)
+
+    here.introduce("taker", shown)
+    offer_id = create(here, "--price", "61240", "--peer-trades", "1")
+    asked = take(here.taker, offer_id, "--price", "61000", "--yes", "--json")
+    assert (asked.exit_code, told) == (0, [here.node_id("maker")]), asked.stderr
+    plain = create(here, "--price", "61240")
+    taken = take(here.taker, plain, "--yes", "--json")
+    assert (taken.exit_code, len(told)) == (0, 1), taken.stderr

@@ -232,7 +232,7 @@ REVOLUT_MOST = cap_sat("REVOLUT")
         ({"--country": "D\u0415"}, 65, "countries: is 3 bytes of text, not 2 to 2"),
         ({"--language": "xx"}, 65, "languages: 'xx' is no language of ISO 639-1"),
         ({"--language": "\x1b["}, 65, "languages: holds a control or direction character"),
-        ({"--peer-trades": "1001"}, 65, "peer_trades: is not an integer in 0..1000"),
+        ({"--peer-trades": "65"}, 65, "peer_trades: is not an integer in 0..64"),
         ({"--peer-trades": "x"}, 2, "'x' is not a valid integer"),
         ({"--peer-trades": "9" * 30}, 2, "peer_trades: is not an integer"),
         ({"--peer-days": "-1"}, 65, "peer_days: is not an integer in 0..3650"),

@@ -53,7 +53,7 @@ def offers(draw: st.DrawFn) -> Offer:
         countries=draw(several(COUNTRIES, 64)),
         dep_b_bp=dep_b_bp,
         dep_s_bp=draw(st.integers(1000, 5000)),
-        peer_trades=draw(st.integers(0, 1000)),
+        peer_trades=draw(st.integers(0, 64)),
         peer_days=draw(st.integers(0, 3650)),
         escrow_kinds=draw(several(ESCROW_KINDS, 2, 1)),
         languages=draw(several(languages(), 8)),

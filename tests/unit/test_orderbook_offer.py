@@ -110,7 +110,7 @@ BAD: list[tuple[str, list[Any]]] = [
     ("countries", [["FR", "DE"], ["DE", "DE"], ["DE"] * 65, [""], ["D\x00"], ["\u202eE"]]),
     ("dep_b_bp", [-1, 1, 999, 5001, 10_000, BIG, b"", "15", []]),
     ("dep_s_bp", [0, -1, 999, 5001, 10_000, BIG, b"", "15"]),
-    ("peer_trades", [-1, 1001, BIG, b"", "1", []]),
+    ("peer_trades", [-1, 65, BIG, b"", "1", []]),
     ("peer_days", [-1, 3651, BIG, b"", "1", []]),
     ("escrow_kinds", [[], ["tr-2of3"], ["wsh-2of3", "wsh-2of3"], ["wsh-2of3 "], [1], "wsh-2of3"]),
     ("escrow_kinds", [["wsh-2of3-backup", "wsh-2of3"], ["wsh-2of3-backups"]]),
@@ -150,7 +150,7 @@ def test_each_bad_value_is_refused_by_the_name_of_its_field(name: str, value: An
         ("methods", ["CUSTOM"]),
         ("countries", ["AT", "DE", "FR"]),
         ("languages", ["de", "en"]),
-        ("peer_trades", 1000),
+        ("peer_trades", 64),
         ("peer_days", 3650),
         ("said_trades", 2**31),
         ("said_since", 2**40),
@@ -250,7 +250,7 @@ def test_the_largest_honest_offer_fits_and_more_bytes_are_not_even_parsed() -> N
         said_trades=2**31,
         said_partners=2**31,
         said_since=2**40,
-        peer_trades=1000,
+        peer_trades=64,
         peer_days=3650,
     )
     assert len(largest.to_wire(KEY)) < MAX_BYTES
