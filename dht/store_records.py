@@ -1,8 +1,8 @@
 """The records a node holds for others, and the peers it has met, in a SQLite file.
 
-Bounded in all, per key and per owner: when a bound is reached, what ranks lowest and
-expires first goes, from the end of an index, so that a put into a full store costs what one
-into an empty store does.
+Bounded in all, per key, kind and owner: when a bound is reached, what ranks lowest and
+expires first goes - in a full store of the kind of which most is held - from the end of an
+index, so that a put into a full store costs what one into an empty store does.
 """
 
 import hashlib
@@ -54,18 +54,22 @@ _SCRIPTS: Final = (
     CREATE INDEX dht_record_first ON dht_record (expires_at, owner DESC, id DESC);
     CREATE INDEX dht_record_kind ON dht_record (kind, expires_at, owner DESC, id DESC)
     """,
+    """
+    DROP INDEX dht_record_kind;
+    CREATE INDEX dht_record_rank ON dht_record (kind, rank, expires_at, owner DESC, id DESC)
+    """,
 )
 _COLUMNS: Final = "kind, key, owner, id, seq, expires_at, raw, rank"
 _FIRST_TO_GO: Final = "expires_at, owner DESC, id DESC"  # as in the indexes: nothing is sorted
 _OF_OWNER_AND_KEY: Final = (
-    "WHERE kind = ? AND key = ? AND owner = ? "
-    "ORDER BY rank DESC, expires_at DESC, id LIMIT -1 OFFSET ?"
+    "WHERE kind = ? AND key = ? AND owner = ? "  # the sign: found by the key, not by the index
+    "ORDER BY +rank DESC, expires_at DESC, id LIMIT -1 OFFSET ?"
 )
-_OF_KEY: Final = f"WHERE kind = ? AND key = ? ORDER BY rank, {_FIRST_TO_GO} LIMIT ?"
+_OF_KEY: Final = f"WHERE kind = ? AND key = ? ORDER BY +rank, {_FIRST_TO_GO} LIMIT ?"
 _OF_OWNER: Final = (
     "INDEXED BY dht_record_owner WHERE owner = ? ORDER BY expires_at DESC, id LIMIT -1 OFFSET ?"
 )
-_OF_KIND: Final = f"INDEXED BY dht_record_kind WHERE kind = ? ORDER BY {_FIRST_TO_GO} LIMIT ?"
+_OF_KIND: Final = f"INDEXED BY dht_record_rank WHERE kind = ? ORDER BY rank, {_FIRST_TO_GO} LIMIT ?"
 _OF_ALL: Final = f"INDEXED BY dht_record_first ORDER BY {_FIRST_TO_GO} LIMIT ?"
 
 
@@ -152,8 +156,17 @@ class RecordStore:
         of_kind = sum(number for where, number in changes.items() if where[0] == record.kind)
         excess = held.of(record.kind) + of_kind - int(self._limit * bounds.share)
         self._cut(_OF_KIND, (record.kind,), excess, changes)
-        self._cut(_OF_ALL, (), len(held) + changes.total() - self._limit, changes)
+        excess = len(held) + changes.total() - self._limit
+        if excess > 0:  # or what lives for a short time would always go first
+            self._cut(_OF_KIND, (self._fullest(changes),), excess, changes)
         return self._held(record) is not None
+
+    def _fullest(self, changes: Counter[Where]) -> str:
+        """Return the kind of which most is held."""
+        counts = Counter(self._holdings.kinds())
+        for (kind, _), number in changes.items():
+            counts[kind] += number
+        return max(counts, key=lambda kind: (counts[kind], kind))
 
     def _cut(
         self, which: str, args: tuple[object, ...], number: int, changes: Counter[Where]

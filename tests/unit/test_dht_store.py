@@ -68,6 +68,30 @@ def test_what_expires_first_goes_then_who_is_last_by_owner():
     assert store.count() == 6
 
 
+def test_the_lowest_rank_goes_before_what_expires_first():
+    """Whoever signs for longest does not push out who has worked for it."""
+    store = RecordStore(Database(None), limit=6)
+    for number in range(6):
+        store.put(numbered(number, key=b"%d" % number, rank=5, expires_at=50))
+    for number in range(10, 20):
+        record = numbered(number, key=b"l", rank=4, expires_at=900)
+        assert store.put(record) is Kept.WORSE
+    assert store.put(numbered(30, key=b"l", rank=6, expires_at=40)) is Kept.NEW
+    assert store.count() == 6
+
+
+def test_a_flood_of_one_kind_pushes_out_no_other():
+    store = RecordStore(Database(None), limit=20)
+    for number in range(5):
+        store.put(numbered(number, kind="offer", expires_at=50))
+    for number in range(100, 150):
+        store.put(numbered(number, kind="arbiter", key=b"l", rank=9, expires_at=900))
+    assert store.kinds() == {"offer": 5, "arbiter": 15}
+    for number in range(200, 210):
+        store.put(numbered(number, kind="offer", key=b"m", expires_at=60))
+    assert store.kinds() == {"offer": 10, "arbiter": 10}
+
+
 def test_a_store_that_was_larger_is_cut_when_it_is_opened():
     database = Database(None)
     store = RecordStore(database, limit=30)
