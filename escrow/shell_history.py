@@ -44,6 +44,7 @@ AGAIN_S: Final = 120  # so long a peer is taken to know ours, and we his, where 
 MAX_MET: Final = 1000
 WINDOW_S: Final = 600
 PER_PEER: Final = 6  # exchanges in a window
+PER_SUBNET: Final = 60  # else a few names on one machine would be answered and nobody else
 IN_ALL: Final = 1000
 MAX_FAULTS: Final = 4
 MAX_TEXT: Final = 200
@@ -101,7 +102,8 @@ class Introductions:
         self._acquainted = acquainted
         self._protocol = world.network.protocol("history")
         # When, by whom and whether he shows some: who has only looked may still show his.
-        self._asked: deque[tuple[int, bytes, bool]] = deque(maxlen=IN_ALL)
+        self._asked: deque[tuple[int, bytes, bool, str | None]] = deque(maxlen=IN_ALL)
+        self.group: Callable[[str], str | None] = lambda _host: None  # a host's subnet
         self._met: dict[bytes, tuple[int, int]] = {}  # by peer: when, and how many own we had
         self.tally: Counter[str] = Counter()
 
@@ -181,7 +183,7 @@ class Introductions:
 
     async def _answer(self, channel: Channel) -> None:
         offer_hash, count = read_ask(await channel.receive())
-        if why := self._refusal(channel.peer, offer_hash, shows=count > 0):
+        if why := self._refusal(channel, offer_hash, shows=count > 0):
             self.tally["history_refused"] += 1
             await channel.send(pack_answer(REFUSED, why, 0))
             return
@@ -193,17 +195,18 @@ class Introductions:
         await channel.send(pack_answer(SHOWN, "", len(told.proven)))
         self.tally["history_answered"] += 1
 
-    def _refusal(self, peer: bytes, offer_hash: bytes, *, shows: bool) -> str:
+    def _refusal(self, channel: Channel, offer_hash: bytes, *, shows: bool) -> str:
         """Return why a peer gets no answer, or nothing; counts what he asks."""
-        now = self._world.clock.now()
+        now, peer, crowd = self._world.clock.now(), channel.peer, self.group(channel.host)
         while self._asked and self._asked[0][0] <= now - WINDOW_S:
             self._asked.popleft()
-        before = sum((who, had) == (peer, shows) for _, who, had in self._asked)
-        if len(self._asked) >= IN_ALL or before >= PER_PEER:
+        before = sum((who, had) == (peer, shows) for _, who, had, _ in self._asked)
+        near = sum(one == crowd for *_, one in self._asked) if crowd else 0
+        if len(self._asked) >= IN_ALL or before >= PER_PEER or near >= PER_SUBNET:
             return "asked too often: try again in ten minutes"
         if not self._acquainted(peer, offer_hash):
             return "shown only to who names a current offer of this node or trades with it"
-        self._asked.append((now, peer, shows))
+        self._asked.append((now, peer, shows, crowd))
         return ""
 
     # -- both

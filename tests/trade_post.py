@@ -56,6 +56,7 @@ class _Pipe:
 
     def __init__(self, peer: bytes, out: Any, into: Any) -> None:
         self.peer, self._out, self._into = peer, out, into
+        self.host = self.addr = ""  # it has none
 
     async def send(self, payload: bytes) -> None:
         try:

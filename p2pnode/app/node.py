@@ -245,6 +245,7 @@ class Node:
             fit.TradeMailbox(box),
             standing,
         )
+        exchange.introductions.group = subnets.group
         takers = Takers(
             *(book, accounts, clock),
             countries=settings.countries,
