@@ -1,15 +1,17 @@
-"""The long runs: ten demos, the DHT on thousands of simulated nodes, the larger families of trades.
+"""The long runs: ten demos, thousands of simulated nodes, larger families of trades, a hundred books.
 
-`--only demos`, `--only sim` or `--only trades` runs one part. Exits 1 if a bar is missed.
+`--only demos`, `--only sim`, `--only trades` or `--only books` runs one part. Exits 1 if a bar is missed.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 PROGRAM = Path(sys.executable).with_name("p2pnode")
+BOOK_SEEDS = 25  # each is played four times, from other places
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -66,10 +68,26 @@ def trades() -> list[str]:
     return wrong
 
 
+def books(seed: int) -> list[str]:
+    """Play a hundred more seeds of the book's simulation; return what is wrong."""
+    test = ["tests/simulation/test_book_simulation.py", "-q", "-k", "same_book"]
+    wrong = []
+    for turn in range(seed, seed + BOOK_SEEDS):
+        run = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "pytest", *test], cwd=ROOT, capture_output=True, text=True,
+            check=False, env={**os.environ, "P2PNODE_SIM_SEED": str(turn)},
+        )  # fmt: skip
+        if run.returncode:
+            print(run.stdout, file=sys.stderr)
+            wrong.append(f"books: P2PNODE_SIM_SEED={turn} .venv/bin/python -m pytest {test[0]}")
+    print(f"books: {BOOK_SEEDS} seeds, {len(wrong)} red", flush=True)
+    return wrong
+
+
 def main() -> int:
     """Run the parts; print what is wrong; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("demos", "sim", "trades"))
+    parser.add_argument("--only", choices=("demos", "sim", "trades", "books"))
     parser.add_argument("--seed", type=int, default=7, help="of the simulations")
     options = parser.parse_args()
     wrong = demos() if options.only in (None, "demos") else []
@@ -77,6 +95,8 @@ def main() -> int:
         wrong += simulations(options.seed)
     if options.only in (None, "trades"):
         wrong += trades()
+    if options.only in (None, "books"):
+        wrong += books(options.seed)
     for text in wrong:
         print(text, file=sys.stderr)
     return 1 if wrong else 0

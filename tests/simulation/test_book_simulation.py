@@ -78,23 +78,25 @@ class Fair:
 
 async def turmoil(town, fair, nodes, files, seconds):
     net = town.net
-    end = trio.current_time() + seconds
-    heal = 0.0
-    while trio.current_time() < end:
+    start, heal = trio.current_time(), 0.0
+    crashes, parts = list(range(30, seconds, 90)), [100, 400]  # when; a little later by lot
+    while (now := trio.current_time() - start) < seconds:
         await trio.sleep(fair.random.uniform(1, 8))
-        if net.sides is not None and trio.current_time() > heal:
+        if net.sides is not None and now > heal:
             net.sides = None
         fair.act(nodes)
-        if fair.random.random() < 0.03:
+        if crashes and now > crashes[0]:
+            crashes.pop(0)
             name = fair.random.choice(sorted(nodes))
             await nodes[name].kill(net)
             town.holders.listeners.pop(nodes[name].id, None)
             await trio.sleep(fair.random.uniform(1, 30))
             nodes[name] = await town.node(name, database=files[name])
             fair.acts["crashed"] += 1
-        if net.sides is None and fair.acts["parted"] < 2 and fair.random.random() < 0.03:
+        if parts and now > parts[0]:
+            parts.pop(0)
             net.sides = {node.id: n % 2 for n, node in enumerate(nodes.values())}
-            heal = trio.current_time() + 120
+            heal = now + 120
             fair.acts["parted"] += 1
     net.sides = None
 
