@@ -25,7 +25,7 @@ WALLETS = NODES[1:]
 LIMIT_S = 120  # two busy cores; on idle ones a demo takes a quarter of it
 DAY_S = 86_400
 RATE = 2  # sat/vB: the sandbox's
-OFFERS = 8
+OFFERS = 54  # so many that every kind of odd one is among them
 
 
 class Demo:
@@ -296,6 +296,7 @@ def check_book(lines: list[dict], root: Path) -> None:
     """What was told of the order book is what a node of it lists."""
     book = next(line for line in lines if line["event"] == "offers")
     planned = market.plan(OFFERS)
+    assert {offer.odd for offer in planned} == {o.odd for o in market.plan(market.MAX_OFFERS)}
     assert book["count"] == OFFERS == book["buy"] + book["sell"]
     assert book["buy"] > 0
     assert book["odd"] == sum(1 for offer in planned if offer.odd) > 0
@@ -308,7 +309,9 @@ def check_book(lines: list[dict], root: Path) -> None:
     taken = book["taken"]
     assert len(found.keys() | {taken["offer_id"]}) == OFFERS
     assert {row["side"] for row in found.values()} == {"buy", "sell"}
-    assert {"absurd"} <= {o["code"] for row in found.values() for o in row["obstacles"]}
+    codes = {o["code"] for row in found.values() for o in row["obstacles"]}
+    assert {"own", "absurd", "history", "method"} <= codes
+    assert {market.LOOKS_LATIN, market.UNSEEN} <= {row["terms"] for row in found.values()}
     assert any(row["margin_bp"] is not None for row in found.values())
     trade = Client(root / "taker").get(f"/v1/trades/{taken['trade_id']}")
     assert (trade["state"], trade["escrow_txid"]) == ("Broadcast", taken["escrow_txid"])

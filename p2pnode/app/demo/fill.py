@@ -154,8 +154,9 @@ def _publish(stage: Stage, offers: Sequence[Planned]) -> tuple[list[dict[str, An
     published = _all(stage, "publishes an offer", tasks)
     seconds = round(time.monotonic() - began, 2)
     makers = len({o.maker for o in offers})
-    text = f"publishes with {makers - 1} others {len(published)} offers in {seconds:.1f} s"
-    show.step("offers", MAKER, text)
+    what = f"and {makers - 1} others publish" if makers > 1 else "publishes"
+    plural = "offer" if len(published) == 1 else "offers"
+    show.step("offers", MAKER, f"{what} {len(published)} {plural} in {seconds:.1f} s")
     return published, seconds
 
 

@@ -212,6 +212,6 @@ def _odds(offer: Planned) -> Iterator[tuple[str, dict[str, Any]]]:
     market = MARKETS[offer.body["currency"]]
     yield "absurd price", _price(market, 4200, floating=False)
     yield LOOKS_ODD, {"terms": LOOKS_LATIN}
-    yield "impossible history", {"peer_trades": 900, "peer_days": 3600}
+    yield "impossible history", {"peer_trades": 60, "peer_days": 3600}
     yield "absurd margin", {"margin_bp": 5000 if offer.body["side"] == "sell" else -5000}
     yield "terms that hide something", {"terms": UNSEEN}
