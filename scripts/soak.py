@@ -1,6 +1,7 @@
-"""The long runs: ten demos, thousands of simulated nodes, larger families of trades, a hundred books.
+"""The long runs: ten demos, thousands of simulated nodes, families of trades, a hundred books.
 
-`--only demos`, `--only sim`, `--only trades` or `--only books` runs one part. Exits 1 if a bar is missed.
+`--only demos`, `--only sim`, `--only trades` or `--only books` runs one part. Exits 1 if a bar
+is missed.
 """
 
 import argparse
