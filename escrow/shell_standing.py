@@ -5,6 +5,7 @@ blocks are no longer our chain's counts for nothing until it is shown, or made, 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from escrow.proven import Proven
@@ -49,7 +50,8 @@ class Standing:
         except (Unreachable, Misconfigured):
             return NONE
         if node_id not in self._histories:
-            self._histories[node_id] = history(self.weighed(node_id))
+            found = history(self.weighed(node_id))
+            self._histories[node_id] = replace(found, as_of=self._look().mtp)
         return self._histories[node_id]
 
     def weighed(self, node_id: bytes) -> tuple[Weighed, ...]:
