@@ -28,7 +28,8 @@ from p2pnode.base.ports import Clock, Randomness, Streams
 
 log: Final = logging.getLogger(__name__)
 
-MAX_MARKETS: Final = 16  # followed at once; the one asked for longest ago makes room
+MAX_MARKETS: Final = 16  # followed at once; the one asked for longest ago makes room,
+# markets without own offers first
 FIRST_S: Final = 10.0  # what a first `follow` waits
 FORGET_EVERY: Final = 60.0
 
@@ -70,6 +71,7 @@ class Sync:
         )
         self._service = Service(store, clock, tally, group)
         self._markets: OrderedDict[str, tuple[Market, trio.CancelScope]] = OrderedDict()
+        self._own: set[str] = set()  # markets of own offers
         self._nursery: trio.Nursery | None = None
 
     def _forget(self) -> None:
@@ -116,8 +118,14 @@ class Sync:
         return await self._intake.take(raws, currency)
 
     def own(self, offer: Offer, raw: bytes) -> None:
-        """Spread a version of an own offer, which is in the book; its market is followed."""
-        self._start(offer.currency)
+        """Spread a version of an own offer, which is in the book; its market is followed.
+
+        But not if all that are followed are of own offers: they would oust each other at
+        every refresh.
+        """
+        self._own.add(offer.currency)
+        if len(self._markets) < MAX_MARKETS or not self._own.issuperset(self._markets):
+            self._start(offer.currency)
         if self._spread is not None and self._nursery is not None:
             self._nursery.start_soon(self._tell, self._spread, offer.currency, raw)
 
@@ -152,7 +160,8 @@ class Sync:
         if self._nursery is None:
             return None
         if len(self._markets) >= MAX_MARKETS:
-            _, scope = self._markets.popitem(last=False)[1]
+            foreign = (name for name in self._markets if name not in self._own)
+            _, scope = self._markets.pop(next(foreign, next(iter(self._markets))))
             scope.cancel()
 
         def met(found: Sequence[Source]) -> None:
@@ -176,7 +185,8 @@ class Sync:
                     nursery.start_soon(market.serve, self._signed)
                     await market.run()
         finally:
-            if self._spread:
+            followed = self._markets.get(market.currency, (market, scope))
+            if self._spread and followed[0] is market:  # and not anew since we were told to go
                 self._spread.leave(market.currency)
 
     def _signed(self, currency: str) -> bytes:

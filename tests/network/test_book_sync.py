@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from book_kit import BOOK, EUR, forge, many, parsed, signed, until, who, withdrawal, world
 from orderbook_kit import NOW
 
@@ -110,6 +111,51 @@ async def test_markets_are_few_and_the_one_asked_for_longest_ago_makes_room(monk
         assert sorted(node.sync.view()) == ["CHF", "EUR"]
         with pytest.raises(InvalidRecord):
             await node.sync.follow("XXX")
+
+
+class Topics:
+    """Gossip that knows which markets it hears of."""
+
+    def __init__(self):
+        self.joined = set()
+        self.join, self.leave = self.joined.add, self.joined.discard
+
+    def meet(self, currency, peers):
+        pass
+
+    async def publish(self, currency, raw):
+        return 0
+
+
+async def test_a_market_followed_anew_while_it_makes_room_is_gossiped_of(monkeypatch):
+    monkeypatch.setattr(shell_sync, "MAX_MARKETS", 2)
+    async with world() as town:
+        node = await town.node("n")
+        node.sync._spread = topics = Topics()
+        for currency in ("EUR", "USD"):
+            await node.sync.follow(currency)
+        assert topics.joined == {"EUR", "USD"}
+        for currency in ("GBP", "EUR"):  # in one moment: EUR makes room and comes again
+            node.sync._start(currency)
+        await until(lambda: "USD" not in topics.joined)
+        await trio.testing.wait_all_tasks_blocked()
+        assert topics.joined == {"GBP", "EUR"} == set(node.sync.view())
+
+
+async def test_markets_of_own_offers_stay_and_do_not_oust_each_other(monkeypatch):
+    monkeypatch.setattr(shell_sync, "MAX_MARKETS", 2)
+    async with world() as town:
+        node = await town.node("n")
+        for currency in ("USD", "EUR"):
+            await node.sync.follow(currency)
+        started = []
+        for currency in ("CHF", "GBP", "JPY", "CHF", "GBP", "JPY"):
+            raw = signed(node.identity, currency=currency)
+            node.sync.own(parsed(raw), raw)
+            started.append(sorted(node.sync.view()))
+        assert started == [["CHF", "EUR"], *[["CHF", "GBP"]] * 5]
+        await node.sync.follow("EUR")
+        assert "EUR" in node.sync.view()
 
 
 async def test_a_maker_follows_his_market_and_serves_his_offer():
