@@ -2,7 +2,7 @@
 
 It listens at all of the k closest, so that a holder's death loses nothing and a lying one
 hides nothing. A holder whose stream ends is replaced at once; at half of each grant all are
-renewed, and whoever holds another set than we have seen is read again (`dht.digest`).
+renewed, and whoever holds another set than we have seen is read again (`p2pnode.base.ranges`).
 """
 
 import hashlib
