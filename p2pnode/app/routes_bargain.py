@@ -67,7 +67,8 @@ class _Bargaining:
             return quote_json(found, row.terms)
         offer = await self._book.fetch(call.text("offer_id"), seen_maker(call))
         mine = self._book.is_mine(offer)
-        method, amount_sat = self._method(call, offer, mine=mine), call.integer("amount_sat")
+        method, account = self._method(call, offer, mine=mine)
+        amount_sat = call.integer("amount_sat")
         terms = await self._deals.terms(offer, method, amount_sat)
         found = await quotes.of(
             terms,
@@ -79,14 +80,15 @@ class _Bargaining:
         reference = self._deals.reference(offer.currency) if offer.floating else 0
         margin_bp = offer.margin_bp if offer.floating else None
         more = {"reference": reference, "margin_bp": margin_bp, "terms": offer.alike.hex()}
-        return quote_json(found, terms) | more
+        return quote_json(found, terms) | more | {"account": account}
 
-    def _method(self, call: Call, offer: Offer, *, mine: bool) -> str:
-        """Return the method that a quote is for: the named one, or that of the taker's account."""
+    def _method(self, call: Call, offer: Offer, *, mine: bool) -> tuple[str, str]:
+        """Return what a quote is for: a method, and the taker's account, empty if none is meant."""
         method = call.text("method", "")
         if mine or ("account" not in call.body and (method or len(offer.methods) == 1)):
-            return method or offer.methods[0]
-        return self._deals.account(offer, call.text("account", ""), method).method
+            return method or offer.methods[0], ""
+        account = self._deals.account(offer, call.text("account", ""), method)
+        return account.method, account.name
 
     async def propose(self, call: Call) -> dict[str, Any]:
         offer = await self._book.fetch(call.text("offer_id"), seen_maker(call))

@@ -50,9 +50,10 @@ def test_the_whole_cost_is_shown_before_anything_is_taken(here: Town) -> None:
     assert asked.exit_code == 2
     assert asked.stdout == ""
     lines = asked.stderr.splitlines()
-    assert lines[:11] == [
+    assert lines[:12] == [
         "You buy 0.0050 BTC for 306.20 EUR",
         "  price     61,240.00 EUR/BTC",
+        "  paid by   CUSTOM: they are told your account home",
         "  you lock  0.00075 BTC: your deposit",
         "  they lock 0.00575 BTC: what they sell and a deposit of 0.00075",
         "  fee now   252 sat for one coin, at 2 sat/vB",
@@ -64,7 +65,7 @@ def test_the_whole_cost_is_shown_before_anything_is_taken(here: Town) -> None:
         "            up to 9 days more",
     ]
     assert NOBODY in asked.stderr
-    assert max(map(len, lines[:11])) <= 80
+    assert max(map(len, lines[:12])) <= 80
     assert here.taker(trade, "list").stdout == ""
 
 
@@ -103,6 +104,7 @@ def test_the_figures_are_in_the_json_of_the_quote(here: Town) -> None:
         "price": 0,
         "offer_price": 61_240_000_000,
         "method": "CUSTOM",
+        "account": "",
         "escrow_kind": "wsh-2of3-backup",
         "escrow_kinds": ["wsh-2of3-backup", "wsh-2of3"],
         "deposit_buyer_sat": 75_000,

@@ -61,6 +61,7 @@ def costs(quote: dict[str, Any]) -> list[str]:
     found = [
         f"You {'sell' if seller else 'buy'} {coins(quote['amount_sat'])} BTC for {quoted(quote)}",
         entry("price", _price(quote)),
+        *([entry("paid by", _account(quote))] if quote.get("account") else []),
         entry("you lock", locked),
         entry("they lock", _theirs(quote, seller, theirs)),
         entry("fee now", _funding(quote)),
@@ -82,6 +83,11 @@ def _price(quote: dict[str, Any]) -> str:
         return text
     theirs = "" if as_offered else f"the offer's {written(offered, places)} is "
     return f"{text}, {theirs}{margin(quote)}"
+
+
+def _account(quote: dict[str, Any]) -> str:
+    """Name the method, and the account of ours that the other side is going to be told."""
+    return f"{quote['method']}: they are told your account {quote['account']}"
 
 
 def _theirs(quote: dict[str, Any], seller: bool, theirs: int) -> str:
