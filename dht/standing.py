@@ -15,7 +15,7 @@ from typing import Final
 
 from dht.subnets import IPNetwork, Subnets
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord, UnknownName
+from p2pnode.base.errors import Elsewhere, InvalidRecord
 
 HALF_LIFE: Final = 600.0  # seconds
 KEY_LIMIT: Final = 100.0  # points at which a key is banned
@@ -74,7 +74,7 @@ def subject_of(field: str, text: str) -> str:
 
 def is_lie(error: InvalidRecord) -> bool:
     """Tell whether a record is wrong in a way that no honest peer passes on."""
-    return error.field not in HONEST and not isinstance(error, UnknownName)
+    return error.field not in HONEST and not isinstance(error, Elsewhere)
 
 
 class Standing:

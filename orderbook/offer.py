@@ -35,10 +35,11 @@ from orderbook.offer_bounds import (
     REFRESH_S,
     VERSION,
     check,
+    made_by_its_maker,
     plain,
 )
 from p2pnode.base import wire
-from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.errors import Elsewhere, InvalidRecord
 from p2pnode.base.identity import Identity, verify
 from p2pnode.base.networks import Network
 from p2pnode.base.units import MAX_PRICE
@@ -240,8 +241,15 @@ class Offer:
         value = wire.unpack("offer", raw, limit=MAX_BYTES)
         body, signature = wire.fields("offer", value, 2)
         wire.exact("signature", signature, 64)
-        offer = cls.from_body(body, network)
-        offer.__dict__["hash"] = _signed(raw, network)
+        hashed = _signed(raw, network)
+        try:
+            offer = cls.from_body(body, network)
+        except InvalidRecord as error:
+            if error.field in FIELDS and made_by_its_maker(body, signature, hashed, network):
+                why = str(error).removeprefix(f"{error.field}: ")
+                raise Elsewhere(error.field, why) from None
+            raise
+        offer.__dict__["hash"] = hashed
         return offer, signature
 
     @classmethod

@@ -15,7 +15,7 @@ from orderbook.methods import METHODS, check_method
 from orderbook.places import COUNTRIES, check_country, check_language, languages
 from p2pnode.base import wire
 from p2pnode.base.errors import InvalidRecord, UnknownName
-from p2pnode.base.identity import check_node_id, works
+from p2pnode.base.identity import check_node_id, verify, works
 from p2pnode.base.networks import Network
 from p2pnode.base.units import COIN, MAX_FIAT_MINOR, MAX_PRICE, MAX_SAT, PRICE_SCALE, fiat_for
 
@@ -112,6 +112,29 @@ def _listed(names: tuple[Any, ...], known: Container[object]) -> bool:
     if len(names) == 1:
         return names[0] in known
     return all(map(known.__contains__, names)) and all(map(lt, names, names[1:]))
+
+
+def made_by_its_maker(body: Any, signature: bytes, hashed: bytes, network: Network) -> bool:
+    """Tell whether a body has all fields, its maker's work and his signature over `hashed`.
+
+    So it may be good by the bounds of another release, whatever ours say of the rest.
+    """
+    if not (type(body) is tuple and body[:2] == (VERSION, network.name)):
+        return False
+    values = dict(zip(FIELDS, body[2:], strict=False))
+    try:
+        maker = check_node_id("maker", values.get("maker"), network)
+        currency = wire.text("currency", values.get("currency"), 32)
+        slot = wire.within("slot", values.get("slot"), 0, 255)
+        day = work.day_of(wire.within("expires_at", values.get("expires_at"), 0, 2**40))
+        worked = wire.within("work", values.get("work"), 0, work.MAX_WORK)
+        has = work.bits(network, maker, currency, slot, day, worked)
+        if has < work.needed_bits(network, slot):
+            return False
+        verify("signature", maker, hashed, signature)
+    except InvalidRecord:
+        return False
+    return True
 
 
 # ------------------------------------------------------------------ the slow look

@@ -14,7 +14,7 @@ import trio
 from orderbook.needs import Tally
 from orderbook.offer import MAX_BYTES, Offer
 from orderbook.store_book import BookStore
-from p2pnode.base.errors import InvalidRecord, UnknownName
+from p2pnode.base.errors import Elsewhere, InvalidRecord
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock
 
@@ -115,7 +115,7 @@ def verified(
         try:
             offer = Offer.from_wire(raw, network=network, now=now)
         except InvalidRecord as error:
-            lies += error.field not in OTHERS_CLOCK and not isinstance(error, UnknownName)
+            lies += error.field not in OTHERS_CLOCK and not isinstance(error, Elsewhere)
             continue
         if offer.currency == currency and len(raw) <= MAX_BYTES:
             good.append((offer, raw))

@@ -36,7 +36,11 @@ class InvalidRecord(NodeError):
         super().__init__(f"{field}: {why}", field=field)
 
 
-class UnknownName(InvalidRecord):
+class Elsewhere(InvalidRecord):
+    """Signed, and good perhaps by the bounds of another release: whoever brings it is no liar."""
+
+
+class UnknownName(Elsewhere):
     """Names what this version does not know: a payment method, a currency, an escrow kind.
 
     A newer node may know it, so it is not used here, and nobody is blamed for it.

@@ -161,6 +161,24 @@ async def test_before_it_is_fed_it_passes_nothing_on():
 
 @pytest.mark.parametrize(
     ("name", "value"),
+    [("peer_trades", 65), ("peer_days", 3651), ("dep_s_bp", 5001), ("terms", "x" * 600)],
+)
+async def test_bounds_that_another_release_may_have_make_no_liar(scene, name, value):
+    """A maker of last week has signed it: who passes it on is not closed for it."""
+    body = list(offer().body())
+    place = {f.name: 2 + n for n, f in enumerate(f for f in fields(Offer) if f.name != "network")}
+    body[place[name]] = value
+    raw = signed_body(tuple(body))
+    assert await scene.judge(raw) is Verdict.IGNORE
+    assert not scene.news
+    assert await scene.judge(raw[:-1] + bytes([raw[-1] ^ 1])) is Verdict.REJECT
+    body[place["work"]] += 1
+    assert await scene.judge(signed_body(tuple(body))) is Verdict.REJECT
+    assert await scene.judge(signed_body(tuple(body[:-1]))) is Verdict.REJECT
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
     [
         ("methods", ("CUSTOM", "NEW_WAY_TO_PAY")),
         ("countries", ("ZZ",)),
