@@ -109,7 +109,8 @@ def test_an_empty_store_is_the_store_that_was_given() -> None:
 async def test_a_search_of_a_flooded_book_leaves_other_tasks_their_turn() -> None:
     """Offers by the thousand that one cannot take, and a user who asks for those he can."""
     book, turns = make_book(Market(), FakeClock(), identity=who("reader")), 0
-    raws = [signed(thief, slot=slot) for thief in CROWD for slot in range(64)]
+    many = [who(f"one of many {n}") for n in range(96)]
+    raws = [signed(thief, slot=slot) for thief in many for slot in range(8)]
     assert len(raws) > 7 * STEP
     admit(book.store, raws)
     taker, query = Taker(node_id=who("reader").node_id, now=NOW), Query(currency="EUR")
