@@ -15,8 +15,9 @@ PRICE_SCALE: Final = 10_000
 PRICE_DECIMALS: Final = 4  # of a price, beyond its currency's own
 MAX_FIAT_MINOR: Final = 2**53 - 1
 MAX_PRICE: Final = 2**53 - 1
+MAX_DIGITS: Final = 16  # of a decimal before the point
 
-_DECIMAL: Final = re.compile(r"(\d{1,16})(?:\.(\d{1,12}))?", re.ASCII)
+_DECIMAL: Final = re.compile(r"(\d{1,64})(?:\.(\d{1,64}))?", re.ASCII)
 
 
 def fiat_for(amount_sat: int, price: int) -> int:
@@ -46,6 +47,8 @@ def parse_decimal(field: str, text: str, places: int) -> int:
     if match is None:
         raise InvalidRecord(field, f"{text[:40]!r} is not a decimal number such as 0.005")
     whole, rest = match[1], match[2] or ""
+    if len(whole) > MAX_DIGITS:
+        raise InvalidRecord(field, f"has more than {MAX_DIGITS} digits before the point")
     if len(rest.rstrip("0")) > places:
         raise InvalidRecord(field, f"has more than {places} decimals")
     value: int = int(whole) * int(10**places) + int(rest[:places].ljust(places, "0") or "0")

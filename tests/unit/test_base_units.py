@@ -58,5 +58,12 @@ def test_other_numbers_are_refused(text):
     assert caught.value.field == "amount"
 
 
+def test_what_is_too_long_is_told_so():
+    with pytest.raises(InvalidRecord, match="x: has more than 16 digits before the point"):
+        units.parse_decimal("x", "9" * 17, 8)
+    with pytest.raises(InvalidRecord, match="x: has more than 8 decimals"):
+        units.parse_decimal("x", "0." + "1" * 20, 8)
+
+
 def test_trailing_zeros_are_no_decimals():
     assert units.parse_decimal("x", "1.5000000000", 2) == 150

@@ -8,7 +8,7 @@ import click
 
 from p2pnode.app.commands.offer_answers import MAX_WITHIN_BP, policy, with_answers
 from p2pnode.base.errors import InvalidRecord
-from p2pnode.base.units import MAX_PRICE, PRICE_DECIMALS, parse_decimal
+from p2pnode.base.units import MAX_PRICE, PRICE_DECIMALS, decimal, parse_decimal
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SPAN: Final = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
@@ -149,8 +149,7 @@ def _seconds(text: str) -> int:
 def number(field: str, text: str, places: int, least: int = 0) -> int:
     """Read a decimal as an integer that the API can carry. Raises InvalidRecord."""
     value = parse_decimal(field, text, places)
-    if value > MAX_PRICE:
-        raise InvalidRecord(field, f"{text[:40]!r} is too large")
-    if value < least:
-        raise InvalidRecord(field, f"{text[:40]!r} is too small")
+    if not least <= value <= MAX_PRICE:
+        low, high = decimal(least, places), decimal(MAX_PRICE, places)
+        raise InvalidRecord(field, f"{text[:40]!r} is not {low} to {high}")
     return value
