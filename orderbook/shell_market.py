@@ -24,10 +24,11 @@ from orderbook.shell_repair import repair
 from orderbook.shell_share import Job, share_out
 from orderbook.shell_source import Session, Source, TakeRaws, session
 from orderbook.store_book import BookStore
+from p2pnode.base import ranges
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, StorageFault, Unreachable
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness, Streams
-from p2pnode.base.ranges import Item
+from p2pnode.base.ranges import Item, Part
 
 log: Final = logging.getLogger(__name__)
 
@@ -244,9 +245,12 @@ class Market:
                 compare = partial(self._compare, ours)
                 while chosen and not await self._asked(chosen.pop(0), compare, self._take):
                     pass
+                ours = self._items() if chosen else []
             elif chosen:
-                await self._share_out(chosen)
-            compare = partial(self._compare, self._items() if chosen else [])
+                told = await self._share_out(chosen)
+                ours = self._items()
+                chosen = [source for source in chosen if not self._equal(source, told, ours)]
+            compare = partial(self._compare, ours)
             async with trio.open_nursery() as nursery:
                 for source in chosen:
                     nursery.start_soon(self._asked, source, compare, self._take)
@@ -259,17 +263,31 @@ class Market:
                     *(self.currency, node_id.hex()[:16], number),
                 )
 
-    async def _share_out(self, sources: list[Source]) -> None:
-        """Fetch the whole market, each source sending its share."""
+    async def _share_out(self, sources: list[Source]) -> dict[bytes, list[Part]]:
+        """Fetch the whole market, each source sending its share; return what they say they hold."""
 
         async def ask(source: Source, job: Job) -> bool:
             return await self._asked(source, job, self._collect)
 
-        await share_out(sources, ask)
+        told = await share_out(sources, ask)
         try:
             self._rooms.intake.flush()
         except StorageFault as error:
             log.warning("%s: the book cannot be kept: %s", self.currency, error)
+        return told
+
+    def _equal(self, source: Source, told: dict[bytes, list[Part]], ours: list[Item]) -> bool:
+        """Tell whether a source has said on the way that it holds what we hold now."""
+        parts = told.get(source.node_id)
+        if parts is None or any(ranges.differing(ours, b"", parts)):
+            return False
+        now = trio.current_time()
+        self._rooms.tally.add("comparisons")
+        self.omissions.have((hashed for _, hashed in ours), now)
+        self.omissions.compared(source.node_id, frozenset(), now)
+        crowd = self._rooms.crowd_of(source.node_id, host_of(source.addrs[0]))
+        self._levelled_at[source.node_id] = (now, crowd)
+        return True
 
     async def _compare(self, ours: list[Item], opened: Session) -> None:
         rooms = self._rooms

@@ -31,6 +31,7 @@ MAX_PER_PEER: Final = 6
 STREAM_S: Final = 120.0  # a stream's life
 IDLE_S: Final = 30.0  # of it without a question
 PAGE_S: Final = 10.0  # for the asker to take one page
+PAGE_ROWS: Final = 120  # read for one page; most offers take 300 bytes, so it is nearly full
 ANSWER_BYTES: Final = 1 << 20  # of one fetch; more is asked for by another
 RATE: Final = 64.0  # pages a second for one peer, lasting: 2 MiB
 BURST: Final = 512.0
@@ -132,7 +133,7 @@ class Service:
     def _page(self, ask: Ask, low: bytes) -> tuple[tuple[bytes, ...], bool]:
         """Return the offers of a page from `low` on, and whether there may be more."""
         now = self._clock.now()
-        held = self._store.raws(ask.currency, low, ask.high, now, book_wire.MAX_PAGE_OFFERS)
+        held = self._store.raws(ask.currency, low, ask.high, now, PAGE_ROWS)
         return book_wire.filled(held), bool(held)  # a damaged row is left out: fewer say nothing
 
     def items(self, currency: str) -> list[Item]:

@@ -12,6 +12,7 @@ import trio
 from orderbook.shares import Share, Shares
 from orderbook.shell_source import Session, Source
 from p2pnode.base.errors import NodeError
+from p2pnode.base.ranges import Part
 
 LANES: Final = 2  # parts of the market under way from one source, so that its pipe stays full
 SHARE_S: Final = 30.0  # for the whole market
@@ -22,12 +23,14 @@ Job = Callable[[Session], Awaitable[None]]
 
 async def share_out(
     sources: Sequence[Source], ask: Callable[[Source, Job], Awaitable[bool]]
-) -> None:
+) -> dict[bytes, list[Part]]:
     """Have all parts of a market fetched; `ask` does a job with a source and says if it went well.
 
-    Returns when every part has come, when no source is left, or after SHARE_S.
+    Returns when every part has come, when no source is left, or after SHARE_S: what the sources
+    say that they hold, which each is asked on the way.
     """
     shares, moved = Shares(len(sources), trio.current_time()), trio.Condition()
+    told: dict[bytes, list[Part]] = {}
 
     async def fetch(opened: Session, share: Share) -> None:
         try:
@@ -51,19 +54,22 @@ async def share_out(
                 async with moved:
                     await moved.wait()
 
+    async def digest(opened: Session) -> None:
+        told[opened.peer] = await opened.digest()
+
     async def send(opened: Session) -> None:
         faults: list[NodeError] = []
         async with trio.open_nursery() as nursery:
 
-            async def one() -> None:
+            async def one(job: Callable[[Session], Awaitable[None]]) -> None:
                 try:
-                    await lane(opened)
+                    await job(opened)
                 except NodeError as error:
                     faults.append(error)
                     nursery.cancel_scope.cancel()  # the other waits for what follows a fault
 
-            for _ in range(LANES):
-                nursery.start_soon(one)
+            for job in (*[lane] * LANES, digest):
+                nursery.start_soon(one, job)
         if faults:
             raise faults[0]
 
@@ -78,3 +84,4 @@ async def share_out(
 
             for source in sources:
                 nursery.start_soon(one, source)
+    return told
