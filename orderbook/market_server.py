@@ -4,9 +4,12 @@
     body   = [1, network, node_id: bin 32, currency, expires_at]
 
 The signature is Ed25519 over tag("server") + body. Whoever follows a market puts one under the
-market's key every RENEW_S; at LIFE_S without that it is over.
+market's key every RENEW_S; at LIFE_S without that it is over. Where more want a place than there
+are, each day's lot decides: whoever comes with many names and signs for longest holds no more
+places than his share, unless he grinds names for the day.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +26,7 @@ LIFE_S: Final = 1500  # what a node signs, so that clocks may differ by five min
 MAX_LIFE_S: Final = 1800
 RENEW_S: Final = 600
 RETRY_S: Final = 30
+DAY_S: Final = 86_400
 MAX_SERVERS: Final = 256  # under one market's key
 
 
@@ -33,6 +37,13 @@ class Server:
     node_id: bytes
     currency: str
     expires_at: int
+
+    @property
+    def lot(self) -> int:
+        """Return what this node has drawn for the day: under a full key the lowest go first."""
+        day = (self.expires_at // DAY_S).to_bytes(8, "big")
+        drawn = hashlib.sha256(self.node_id + self.currency.encode() + day).digest()
+        return int.from_bytes(drawn[:4], "big") >> 1
 
 
 def sign(identity: Identity, network: Network, currency: str, expires_at: int) -> bytes:

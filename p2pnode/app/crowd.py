@@ -34,7 +34,7 @@ def server_validator(network: Network) -> Validator:
         found = market_server.parse(raw, network, now)
         key = server_key(network, found.currency)
         end = found.expires_at
-        return Record(market_server.KIND, key, found.node_id, b"", end, end, raw)
+        return Record(market_server.KIND, key, found.node_id, b"", end, end, raw, found.lot)
 
     return validate
 
