@@ -3,18 +3,21 @@
 An offer counts with the most that its maker trades at once (`max_sat`); nothing shows that
 he has it. Prices in minor units of the currency per BTC x 10^4, amounts in satoshi. Where
 the prices are too many for a table they are gathered in round steps, away from the best: a
-seller's price upwards, a buyer's downwards, so that no level looks better than it is.
+seller's price upwards, a buyer's downwards, so that no level looks better than it is. What is
+far from the reference sets no scale: a stranger's absurd offer hides nobody's.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from statistics import median_low
 from typing import Final
 
 from orderbook.offer import Side
 
-NEAR: Final = 90  # percent of a side's offers, from the best on, that set the scale
+FAR: Final = 20  # percent from the reference, or the median price without one: sets no scale
+NEAR: Final = 90  # percent of the other offers of a side, from the best on, that set it
 MAX_LEVELS: Final = 1000
 MAX_COLUMNS: Final = 1000
 
@@ -25,7 +28,8 @@ Entry = tuple[Side, int, int, int]  # side, price, min_sat, max_sat
 class Level:
     """The offers at a price. `total_sat` counts the better ones too.
 
-    With `beyond` it stands for all the worse ones, and its price is the worst of them.
+    With `beyond` it stands for all the worse ones, and its price is the worst of them; so is
+    that of a first level which stands for all that are better than FAR allows.
     """
 
     price: int
@@ -58,10 +62,17 @@ class Curve:
     sell: tuple[int, ...]
 
 
-def depth(entries: Iterable[Entry], levels: int) -> Depth:
-    """Return the table of at most `levels` levels a side."""
+def depth(entries: Iterable[Entry], levels: int, reference: int = 0) -> Depth:
+    """Return the table of at most `levels` levels a side; `reference` 0: there is none."""
     sides = _sides(entries)
-    step = _step(sides, levels)
+    if all(len({price for price, _ in offers}) <= levels for offers in sides.values()):
+        step = 0
+    else:
+        reach = _reach(sides, reference)
+        better = any(span and sides[side][0][0] != span[0] for side, span in reach.items())
+        step = _step(reach, levels - better)
+        for side, offers in sides.items():
+            sides[side] = _without_better(offers, reach[side])
     return Depth(
         step,
         _levels(sides[Side.BUY], Side.BUY, step, levels),
@@ -69,14 +80,13 @@ def depth(entries: Iterable[Entry], levels: int) -> Depth:
     )
 
 
-def curve(entries: Iterable[Entry], columns: int) -> Curve | None:
-    """Return the curves over the prices of nine offers in ten a side; None without offers."""
+def curve(entries: Iterable[Entry], columns: int, reference: int = 0) -> Curve | None:
+    """Return the curves over the prices of nine sane offers in ten a side; None without offers."""
     sides = _sides(entries)
-    near = [offers[: _near(offers)] for offers in sides.values()]
-    prices = [price for offers in near for price, _ in offers]
-    if not prices:
+    ends = [end for span in _reach(sides, reference).values() for end in span]
+    if not ends:
         return None
-    low, high = min(prices), max(prices)
+    low, high = min(ends), max(ends)
     pad = max(1, (high - low) // 20)
     low, high = max(0, low - pad), high + pad
     edges = [low + (high - low) * i // columns for i in range(columns + 1)]
@@ -96,25 +106,42 @@ def _sides(entries: Iterable[Entry]) -> dict[Side, list[tuple[int, int]]]:
     return sides
 
 
-def _near(offers: Sequence[tuple[int, int]]) -> int:
-    """Return how many offers set the scale: whoever names an absurd price does not."""
-    return -(-len(offers) * NEAR // 100)
+def _reach(sides: dict[Side, list[tuple[int, int]]], reference: int) -> dict[Side, tuple[int, ...]]:
+    """Return the prices of each side that set the scale: the best and the worst, if there are any.
+
+    Of a side that is far from the reference as a whole, nine in ten.
+    """
+    every = [price for offers in sides.values() for price, _ in offers]
+    middle = reference or (median_low(every) if every else 0)
+    found: dict[Side, tuple[int, ...]] = {}
+    for side, offers in sides.items():
+        prices = [price for price, _ in offers]
+        sane = [price for price in prices if abs(price - middle) * 100 <= middle * FAR] or prices
+        near = sane[: -(-len(sane) * NEAR // 100)]
+        found[side] = (near[0], near[-1]) if near else ()
+    return found
 
 
-def _step(sides: dict[Side, list[tuple[int, int]]], levels: int) -> int:
-    """Return the least of 1, 2, 5, 10, … with which both sides fit, or 0 if they do as is."""
-    if all(len({price for price, _ in offers}) <= levels for offers in sides.values()):
-        return 0
-    reach = max(
-        abs(offers[_near(offers) - 1][0] - offers[0][0]) for offers in sides.values() if offers
-    )
+def _step(reach: dict[Side, tuple[int, ...]], levels: int) -> int:
+    """Return the least of 1, 2, 5, 10, … with which both sides fit."""
+    most = max(abs(span[1] - span[0]) for span in reach.values() if span)
     power = 1
     while True:
         for digit in (1, 2, 5):
             # A span of so many whole steps touches one more; the last level is what lies beyond.
-            if reach // (digit * power) + 2 < levels or digit * power > reach + 1:
+            if most // (digit * power) + 2 < levels or digit * power > most + 1:
                 return digit * power
         power *= 10
+
+
+def _without_better(
+    offers: Sequence[tuple[int, int]], span: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Have all that is better than the scale's best price stand at the worst of their prices."""
+    if not span:
+        return list(offers)
+    first = next(i for i, (price, _) in enumerate(offers) if price == span[0])
+    return [(offers[first - 1][0], sat) for _, sat in offers[:first]] + list(offers[first:])
 
 
 def _levels(

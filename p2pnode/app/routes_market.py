@@ -89,10 +89,9 @@ class _Market:
         columns = wire.within("columns", call.integer("columns", COLUMNS), 10, MAX_COLUMNS)
         reference = await self._prices.settle(currency)
         await self._book.follow(currency)
-        entries, unpriced, again = await self._entries(
-            currency, reference.price if reference else 0
-        )
-        table, drawn = depth(entries, levels), curve(entries, columns)
+        price = reference.price if reference else 0
+        entries, unpriced, again = await self._entries(currency, price)
+        table, drawn = depth(entries, levels, price), curve(entries, columns, price)
         return {
             "currency": currency,
             "exponent": exponent(currency),

@@ -46,6 +46,29 @@ def test_an_absurd_price_does_not_set_the_scale():
     assert drawn.high < 110_000
 
 
+def test_no_stranger_hides_the_market_with_a_few_absurd_offers():
+    """Too good to be true comes first of its side, and would set the step alone."""
+    sane = [(SELL, 61_000_000 + i * 50_000, 0, 1) for i in range(25)]
+    bids = [(BUY, 60_900_000 - i * 50_000, 0, 1) for i in range(25)]
+    bait = [(SELL, 6_124_000 + i, 0, 1) for i in range(14)] + [
+        (BUY, 10**9 + i, 0, 1) for i in (0, 1)
+    ]
+    for reference in (61_240_000, 0):
+        found = depth([*sane, *bids, *bait], 12, reference)
+        assert found.step <= 200_000
+        assert (found.sell[0].price, found.sell[0].offers) == (6_200_000, 14)
+        assert (found.buy[0].price, found.buy[0].offers) == (10**9, 2)
+        assert len(found.sell) > 6 < len(found.buy)
+        drawn = curve([*sane, *bids, *bait], 50, reference)
+        assert 59_000_000 < drawn.low < drawn.high < 63_000_000
+
+
+def test_a_side_that_is_far_off_as_a_whole_has_its_own_scale():
+    found = depth([(SELL, 200_000 + i, 0, 1) for i in range(100)], 12, 100_000)
+    assert found.step == 10
+    assert len(found.sell) > 4
+
+
 @given(entries, st.integers(3, 20))
 def test_nothing_is_lost_and_no_level_looks_better_than_it_is(found, most):
     made = depth(found, most)
