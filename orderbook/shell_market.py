@@ -21,14 +21,14 @@ from orderbook.needs import Crowd, Tally
 from orderbook.omission import Omissions
 from orderbook.shell_intake import Intake, Taken
 from orderbook.shell_repair import repair
-from orderbook.shell_share import Job, share_out
+from orderbook.shell_share import Job, Told, share_out
 from orderbook.shell_source import Session, Source, TakeRaws, session
 from orderbook.store_book import BookStore
 from p2pnode.base import ranges
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, StorageFault, Unreachable
 from p2pnode.base.networks import Network
 from p2pnode.base.ports import Clock, Randomness, Streams
-from p2pnode.base.ranges import Item, Part
+from p2pnode.base.ranges import Item
 
 log: Final = logging.getLogger(__name__)
 
@@ -263,7 +263,7 @@ class Market:
                     *(self.currency, node_id.hex()[:16], number),
                 )
 
-    async def _share_out(self, sources: list[Source]) -> dict[bytes, list[Part]]:
+    async def _share_out(self, sources: list[Source]) -> dict[bytes, Told]:
         """Fetch the whole market, each source sending its share; return what they say they hold."""
 
         async def ask(source: Source, job: Job) -> bool:
@@ -276,16 +276,16 @@ class Market:
             log.warning("%s: the book cannot be kept: %s", self.currency, error)
         return told
 
-    def _equal(self, source: Source, told: dict[bytes, list[Part]], ours: list[Item]) -> bool:
+    def _equal(self, source: Source, told: dict[bytes, Told], ours: list[Item]) -> bool:
         """Tell whether a source has said on the way that it holds what we hold now."""
-        parts = told.get(source.node_id)
-        if parts is None or any(ranges.differing(ours, b"", parts)):
+        host, parts = told.get(source.node_id, ("", []))
+        if not parts or any(ranges.differing(ours, b"", parts)):
             return False
         now = trio.current_time()
         self._rooms.tally.add("comparisons")
         self.omissions.have((hashed for _, hashed in ours), now)
         self.omissions.compared(source.node_id, frozenset(), now)
-        crowd = self._rooms.crowd_of(source.node_id, host_of(source.addrs[0]))
+        crowd = self._rooms.crowd_of(source.node_id, host)
         self._levelled_at[source.node_id] = (now, crowd)
         return True
 

@@ -19,18 +19,19 @@ SHARE_S: Final = 30.0  # for the whole market
 LOOK_S: Final = 0.2  # between looks for a part that is late
 
 Job = Callable[[Session], Awaitable[None]]
+Told = tuple[str, list[Part]]  # the host a source spoke from, and what it says that it holds
 
 
 async def share_out(
     sources: Sequence[Source], ask: Callable[[Source, Job], Awaitable[bool]]
-) -> dict[bytes, list[Part]]:
+) -> dict[bytes, Told]:
     """Have all parts of a market fetched; `ask` does a job with a source and says if it went well.
 
     Returns when every part has come, when no source is left, or after SHARE_S: what the sources
     say that they hold, which each is asked on the way.
     """
     shares, moved = Shares(len(sources), trio.current_time()), trio.Condition()
-    told: dict[bytes, list[Part]] = {}
+    told: dict[bytes, Told] = {}
 
     async def fetch(opened: Session, share: Share) -> None:
         try:
@@ -55,7 +56,7 @@ async def share_out(
                     await moved.wait()
 
     async def digest(opened: Session) -> None:
-        told[opened.peer] = await opened.digest()
+        told[opened.peer] = opened.host, await opened.digest()
 
     async def send(opened: Session) -> None:
         faults: list[NodeError] = []

@@ -184,3 +184,19 @@ async def test_a_hundred_servers_of_one_machine_are_one_source() -> None:
 class Silent:
     def holders(self, currency: str) -> frozenset[bytes]:
         return frozenset()
+
+
+async def test_a_source_is_of_the_subnet_that_it_spoke_from_not_of_one_that_it_claims() -> None:
+    """A sybil's record may name any address first: what he said came from one machine."""
+    rooms = Rooms(*[None] * 5, FakeClock(), Counted("lots"), Events(), lambda host: host)  # type: ignore[arg-type]
+    rooms.crowd = Silent()  # type: ignore[assignment]
+    ours = items(100)
+
+    market, parts = Market("EUR", rooms, lambda _: None), ranges.parts(ours, b"", b"")
+    for n in range(5):
+        source = Source(bytes([n]) * 32, (f"/ip4/198.51.{n}.1/tcp/1",))
+        assert not market._equal(source, {}, ours)
+        assert not market._equal(source, {source.node_id: ("192.0.2.9", parts)}, ours[1:])
+        assert market._equal(source, {source.node_id: ("192.0.2.9", parts)}, ours)
+    assert market.apart == 1
+    assert len(market.servers) == 5
