@@ -9,7 +9,6 @@ that holds offers already is compared with one server first, then with the other
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -17,17 +16,14 @@ from typing import Final
 import trio
 
 from orderbook import market_server
-from orderbook.needs import Crowd, Tally
 from orderbook.omission import Omissions
-from orderbook.shell_intake import Intake, Taken
+from orderbook.shell_intake import Taken
 from orderbook.shell_repair import repair
+from orderbook.shell_rooms import Rooms
 from orderbook.shell_share import Job, Told, share_out
 from orderbook.shell_source import Session, Source, TakeRaws, session
-from orderbook.store_book import BookStore
 from p2pnode.base import ranges
 from p2pnode.base.errors import InvalidRecord, NodeError, PeerFault, StorageFault, Unreachable
-from p2pnode.base.networks import Network
-from p2pnode.base.ports import Clock, Randomness, Streams
 from p2pnode.base.ranges import Item
 
 log: Final = logging.getLogger(__name__)
@@ -37,7 +33,6 @@ LOCATED: Final = 16  # of which they are drawn
 FIRST_SOURCES: Final = 5  # of them in the first
 COMPARE_EVERY: Final = 180.0  # seconds, and up to half as much longer
 COMPARE_WITH: Final = 2
-AT_ONCE: Final = 4  # markets that are levelled at a time: a server gives a peer few streams
 STALE_S: Final = 1800.0  # after which a server that was not asked again does not count
 SOON: Final = 10.0  # seconds until servers are looked for again while too few, doubled each time
 ENOUGH: Final = 3  # subnets of servers levelled with
@@ -47,61 +42,6 @@ DROP_S: Final = 3600.0  # for which a source that sent what is not valid is not 
 SLOW_S: Final = 60.0  # the same for one that could not be reached or was too slow
 LOCATE_S: Final = 5.0
 COMPARE_S: Final = 40.0  # for the comparisons of one round
-
-
-class Rooms:
-    """What all markets share."""
-
-    def __init__(
-        self,
-        store: BookStore,
-        intake: Intake,
-        streams: Streams,
-        crowd: Crowd,
-        network: Network,
-        clock: Clock,
-        randomness: Randomness,
-        tally: Tally,
-        group: Callable[[str], str | None],
-    ) -> None:
-        self.group = group
-        self.store, self.intake, self.streams, self.crowd = store, intake, streams, crowd
-        self.network, self.clock, self.random, self.tally = network, clock, randomness, tally
-        self.turns = trio.Semaphore(AT_ONCE)
-        self.kept_out: dict[bytes, float] = {}  # source -> until when it is not asked
-
-    def some(self, sources: Sequence[Source], count: int) -> list[Source]:
-        """Draw `count` sources by lot."""
-        keyed = [(self.random.bytes(8), source) for source in sources]
-        return [source for _, source in sorted(keyed, key=lambda pair: pair[0])][:count]
-
-    def apart(self, sources: Sequence[Source], count: int) -> list[Source]:
-        """Draw `count` by lot, first one of each subnet, then another of each, and so on.
-
-        Whoever registers a hundred servers on one machine is asked once.
-        """
-        met, keyed = Counter[object](), []
-        for source in self.some(sources, len(sources)):
-            crowd = self.crowd_of(source.node_id, host_of(source.addrs[0]))
-            keyed.append((met[crowd], source))
-            met[crowd] += 1
-        return [source for _, source in sorted(keyed, key=lambda pair: pair[0])][:count]
-
-    def crowd_of(self, node_id: bytes, host: str) -> object:
-        """Return what may be one hand: a subnet, or a node that is in none."""
-        return self.group(host) or node_id
-
-    def keep_out(self, source: Source, seconds: float) -> None:
-        """Do not ask a source for so long."""
-        now = trio.current_time()
-        self.kept_out = {node: at for node, at in self.kept_out.items() if at > now}
-        self.kept_out[source.node_id] = now + seconds
-
-
-def host_of(addr: str) -> str:
-    """Return the host of an address such as /ip4/192.0.2.1/tcp/4001."""
-    parts = addr.split("/")
-    return parts[2] if len(parts) > 2 else ""
 
 
 class Market:

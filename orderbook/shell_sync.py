@@ -17,7 +17,8 @@ from orderbook.currencies import check_currency
 from orderbook.needs import Crowd, Spread
 from orderbook.offer import Offer
 from orderbook.shell_intake import Intake, OnNews, Taken
-from orderbook.shell_market import Market, Rooms
+from orderbook.shell_market import Market
+from orderbook.shell_rooms import Rooms
 from orderbook.shell_serve import Service
 from orderbook.shell_source import Source
 from orderbook.store_book import BookStore

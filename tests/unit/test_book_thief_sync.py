@@ -13,7 +13,8 @@ from orderbook_kit import NET, Counted, FakeClock
 
 from orderbook import shell_repair
 from orderbook.omission import GRACE_S, MAX_LACKS, WITNESSES, Omissions
-from orderbook.shell_market import Market, Rooms, host_of
+from orderbook.shell_market import Market
+from orderbook.shell_rooms import Rooms, host_of
 from orderbook.shell_serve import MAX_STREAMS, Service
 from orderbook.shell_source import Fetched, Source
 from orderbook.shell_sync import Events
