@@ -1,6 +1,7 @@
 """What of ours still needs a payment account: own offers, negotiations, trades under way."""
 
 from collections.abc import Callable
+from typing import Final
 
 from escrow.shell_trades import ENDED
 from escrow.store_journal import TRADER, own_of
@@ -11,6 +12,8 @@ from p2pnode.app.exchange import Exchange
 from p2pnode.base import wire
 from p2pnode.base.networks import Network
 
+# A reserved offer is its trade's, which is counted in its own right while it lives.
+SHOWN: Final = (OfferState.ENABLED, OfferState.DISABLED)
 Uses = Callable[[bytes], tuple[str, ...]]
 
 
@@ -21,7 +24,7 @@ def account_uses(maker: Maker, exchange: Exchange, network: Network) -> Uses:
         offers = (
             f"offer {own.offer_id.hex()[:8]}"
             for own in maker.mine()
-            if own.state is not OfferState.WITHDRAWN and account_id in own.accounts.values()
+            if own.state in SHOWN and account_id in own.accounts.values()
         )
         proposals = (
             f"proposal {row.id.hex()[:8]}"

@@ -72,6 +72,18 @@ async def test_an_offer_uses_its_accounts_until_it_is_withdrawn(shop: Shop) -> N
     assert uses(home) == ()
 
 
+async def test_an_offer_that_was_traded_on_needs_its_account_no_more(shop: Shop) -> None:
+    exchange, home = Exchange(), HOME.account_id(NET)
+    uses = account_uses(shop.maker, exchange, NET)  # type: ignore[arg-type]
+    own = await shop.maker.create(**TERMS | {"accounts": {"CUSTOM": home}})
+    shop.maker.reserve(own.offer_id, b"\xab" * 32)
+    exchange.trade(HOME, Funded())
+    assert uses(home) == ("trade abababab",)
+    exchange.trades.clear()
+    exchange.trade(HOME, Closed(bytes(32), "released"))
+    assert uses(home) == ()
+
+
 def test_a_living_proposal_and_a_trade_that_is_not_over_use_an_account(shop: Shop) -> None:
     exchange, home = Exchange(), HOME.account_id(NET)
     uses = account_uses(shop.maker, exchange, NET)  # type: ignore[arg-type]
