@@ -72,11 +72,11 @@ class Disclosure:
 class Desk(Protocol):
     """The order book's side of a trade."""
 
-    def terms(self, offer_hash: bytes, method: str, peer: bytes) -> Terms | None:
+    def terms(self, offer_hash: bytes, method: str, peer: bytes, *, price: int = 0) -> Terms | None:
         """Return our own offer's terms to a peer while it is current and free, else None.
 
         Raises InvalidRecord for a method that it does not name, for a peer that it is not
-        for, and while its price is not known.
+        for, and while its price is not known; `price` stands in for that one.
         """
         ...
 

@@ -153,15 +153,13 @@ class Bargains:
         bargain.step(row.state, Took(take, ZERO), self.facts(row), self._world.clock.now())
         return take.fiat_minor  # compared by the machine
 
-    def promised(self, take: Take, taker: bytes) -> Terms | None:
-        """Return the terms that our COUNTER was said on, for a TAKE that names it.
+    def promised(self, take: Take, taker: bytes) -> int:
+        """Return the price that the offer had when our COUNTER to a peer's TAKE was asked for.
 
-        They hold though the market has no price any more that the offer's could follow.
+        It stands in where the market has none now, so that the sum agreed to holds; 0 without.
         """
         row = None if take.counter == ZERO else self._store.holding(take.counter)
-        if row is None or not row.is_maker or row.peer != taker:
-            return None
-        return replace(row.terms, offer_hash=take.offer_hash)
+        return row.terms.price if row and row.is_maker and row.peer == taker else 0
 
     def used(self, take: Take, trade_id: bytes) -> None:
         """Write that a TAKE uses its COUNTER; inside the caller's transaction.

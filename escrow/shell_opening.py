@@ -291,12 +291,8 @@ class Opening:
         if journal.count(Drawing, Contracting) >= MAX_OPENING or journal.roll.full():
             raise NotYet("too many trades are beginning here at once")
         promised = self._bargains.promised(take, taker)
-        try:
-            terms = self._world.desk.terms(take.offer_hash, take.method, taker)
-        except InvalidRecord as error:
-            if error.field != "price" or promised is None:
-                raise
-            terms = promised  # a sum that we agreed to needs no view of the market
+        stand_in = {"price": promised} if promised else {}
+        terms = self._world.desk.terms(take.offer_hash, take.method, taker, **stand_in)
         if terms is None:
             raise PeerFault("offer_hash: is no current offer of this node")
         return terms, self._bargains.agreed(take, taker)

@@ -90,7 +90,7 @@ class Desk:
         self.policies: dict[bytes, Policy] = {}
         self.versions: dict[bytes, bytes] = {}  # a refreshed offer's hash: its first one's
 
-    def terms(self, offer_hash: bytes, method: str, peer: bytes) -> Terms | None:
+    def terms(self, offer_hash: bytes, method: str, peer: bytes, *, price: int = 0) -> Terms | None:
         return None if offer_hash in self.reserved else self.offers.get(offer_hash)
 
     def offer_id(self, offer_hash: bytes) -> bytes:

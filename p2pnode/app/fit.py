@@ -273,8 +273,10 @@ class OfferDesk:
     def __init__(self, maker: Maker, accounts: AccountStore, network: Network) -> None:
         self._maker, self._accounts, self._network = maker, accounts, network
 
-    def terms(self, offer_hash: bytes, method: str, peer: bytes) -> Terms | None:
+    def terms(self, offer_hash: bytes, method: str, peer: bytes, *, price: int = 0) -> Terms | None:
         """Return our own offer's terms to a peer while it is current and free.
+
+        `price` stands in for that of a floating offer while no reference is known.
 
         Raises InvalidRecord, with our own value, for what it does not allow this peer.
         """
@@ -288,7 +290,7 @@ class OfferDesk:
         theirs, now = maker.histories.history(peer), maker.clock.now()
         check_history(offer, theirs, now)
         reference = maker.references.reference(offer.currency)
-        terms = terms_of(offer, method, offer.price_at(reference))
+        terms = terms_of(offer, method, offer.price_at(reference) or price)
         sells = offer.side is Side.SELL
         buyer = theirs if sells else maker.histories.history(maker.node_id)
         terms = narrowed(terms, limits.most_sat(method, buyer, now, maker.caps))
