@@ -189,14 +189,23 @@ def _price(offer: Offer, market: Market) -> Reasons:
     against, what = market.reference, "the reference price"
     if not against:
         against, what = market.typical, "what other makers ask"
-    if against and abs(price - against) * 10_000 > ABSURD_BP * against:
-        off = abs(price - against) * 10_000 // against
-        way = "above" if price > against else "below"
+    if is_absurd(price, against):
         yield (
             "absurd",
-            f"price: is {decimal(off, 2)} % {way} {what}; more than {ABSURD_BP // 100} % is "
+            f"price: is {distance(price, against)} {what}; more than {ABSURD_BP // 100} % is "
             "rarely meant, ask the maker first",
         )
+
+
+def is_absurd(price: int, against: int) -> bool:
+    """Tell whether a price is further off than is rarely meant; never with nothing to compare."""
+    return bool(against) and abs(price - against) * 10_000 > ABSURD_BP * against
+
+
+def distance(price: int, against: int) -> str:
+    """Write how far a price is off: 42.00 % above."""
+    off = abs(price - against) * 10_000 // against
+    return f"{decimal(off, 2)} % {'above' if price >= against else 'below'}"
 
 
 def _escrow(offer: Offer, taker: Taker) -> Reasons:

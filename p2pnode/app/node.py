@@ -258,7 +258,7 @@ class Node:
             *routes_accounts.routes(
                 accounts, network, clock, account_uses(maker, exchange, network)
             ),
-            *routes_offers.routes(maker, accounts),
+            *routes_offers.routes(maker, accounts, prices.settle),
             *routes_book.routes(book, accounts, takers),
             *routes_market.routes(book, prices, routes_receipts.sales(standing), clock),
             *routes_wallet.routes(wallet, chain, locks),

@@ -4,17 +4,20 @@ Amounts in satoshi, prices in minor units per BTC x 10^4, `exponent` the currenc
 decimals, margins and deposits in basis points, times in unix seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from orderbook import work
 from orderbook.currencies import check_currency, exponent
+from orderbook.obstacles import distance, is_absurd
 from orderbook.offer import Offer, Side
+from orderbook.offer_bounds import MAX_MARGIN_BP
 from orderbook.own import Answers, OwnOffer, Triggers
 from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
 from p2pnode.app.routes import Call, Route
 from p2pnode.base.errors import LocalFault, NotFound, UsageFault
+from p2pnode.base.units import MAX_PRICE
 
 _INTEGERS = (  # the offer's own name of a field, the API's
     ("min_sat", "min_sat"),
@@ -25,6 +28,10 @@ _INTEGERS = (  # the offer's own name of a field, the API's
     ("peer_days", "peer_days"),
 )
 _LISTS = ("countries", "languages", "escrow_kinds")
+
+
+async def _settled(_currency: str) -> None:
+    """Wait for nothing: references are as known as they will be."""
 
 
 def offer_json(offer: Offer, *, mine: bool, reference: int = 0) -> dict[str, Any]:
@@ -88,9 +95,11 @@ def own_json(own: OwnOffer, account: Callable[[bytes], str], reference: int = 0)
     }
 
 
-def routes(maker: Maker, accounts: AccountStore) -> list[Route]:
-    """Return the routes of this room."""
-    o = _Offers(maker, accounts)
+def routes(
+    maker: Maker, accounts: AccountStore, settle: Callable[[str], Awaitable[object]] = _settled
+) -> list[Route]:
+    """Return the routes of this room; `settle` waits until a reference price can be known."""
+    o = _Offers(maker, accounts, settle)
     one = "/v1/offers/{offer_id}"
     return [
         Route("POST", "/v1/offers", o.create, once=True, summary="Publish an offer"),
@@ -112,8 +121,10 @@ def routes(maker: Maker, accounts: AccountStore) -> list[Route]:
 
 
 class _Offers:
-    def __init__(self, maker: Maker, accounts: AccountStore) -> None:
-        self._maker, self._accounts = maker, accounts
+    def __init__(
+        self, maker: Maker, accounts: AccountStore, settle: Callable[[str], Awaitable[object]]
+    ) -> None:
+        self._maker, self._accounts, self._settle = maker, accounts, settle
 
     async def create(self, call: Call) -> dict[str, Any]:
         named = self._named(call)
@@ -123,9 +134,11 @@ class _Offers:
             raise UsageFault("price: say it, or margin_bp", field="price")
         for name in ("min_sat", "max_sat"):
             call.integer(name)  # there must be both
+        side, currency = side_of(call.text("side")), call.text("currency")
+        await self._sane(call, side, currency)
         own = await self._maker.create(
-            side=side_of(call.text("side")),
-            currency=call.text("currency"),
+            side=side,
+            currency=currency,
             accounts=named,
             answers=_answers(call, Answers()),
             triggers=_triggers(call, Triggers()),
@@ -134,14 +147,39 @@ class _Offers:
         )
         return self._json(own)
 
+    async def _sane(self, call: Call, side: Side, currency: str) -> None:
+        """Refuse a price that hardly anybody means, unless it is meant. Raises LocalFault."""
+        fixed, margin_bp = call.integer("price", 0), call.integer("margin_bp", 0)
+        good = 0 <= fixed <= MAX_PRICE and abs(margin_bp) <= MAX_MARGIN_BP
+        if (
+            call.flag("any_price") or not good or (fixed and margin_bp)
+        ):  # the rest is refused anyhow
+            return
+        price, against = 10_000 + margin_bp, 10_000
+        if fixed:
+            await self._settle(check_currency("currency", currency))
+            price, against = fixed, self._maker.references.reference(currency)
+        if is_absurd(price, against):
+            verb = "sell" if side is Side.SELL else "buy"
+            raise LocalFault(
+                f"price: you would {verb} at {distance(price, against)} the reference price, which "
+                "is rarely meant; if it is, say --yes",
+                field="price",
+            )
+
     async def clone(self, call: Call) -> dict[str, Any]:
         own = self._maker.get_mine(call.text("offer_id"))
         offer, named = own.offer, self._named(call)
         names = (*(name for name, _ in _INTEGERS), *_LISTS, "price", "margin_bp", "terms")
         now = {name: getattr(offer, name) for name in names}
+        side, currency = (
+            side_of(call.text("side", offer.side.name)),
+            call.text("currency", offer.currency),
+        )
+        await self._sane(call, side, currency)
         made = await self._maker.create(
-            side=side_of(call.text("side", offer.side.name)),
-            currency=call.text("currency", offer.currency),
+            side=side,
+            currency=currency,
             accounts=own.accounts if named is None else named,
             answers=_answers(call, own.answers),
             triggers=_triggers(call, own.triggers),
@@ -152,6 +190,7 @@ class _Offers:
 
     async def edit(self, call: Call) -> dict[str, Any]:
         own = self._maker.get_mine(call.text("offer_id"))
+        await self._sane(call, own.offer.side, own.offer.currency)
         changed = await self._maker.edit(
             own.offer_id,
             _terms(call),

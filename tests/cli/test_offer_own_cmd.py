@@ -281,6 +281,31 @@ def test_bad_words_are_one_sentence_and_publish_nothing(
     assert maker.market.records == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--price", "6124"), "you would sell at 90.00 % below the reference price"),
+        (("--price", "250000"), "you would sell at 308.22 % above the reference price"),
+        (("--margin", "-20.01"), "you would sell at 20.01 % below the reference price"),
+    ],
+)
+def test_a_price_that_hardly_anybody_means_is_published_only_if_it_is_meant(
+    maker: Daemon, words: tuple[str, ...], said: str
+) -> None:
+    rest = [*CREATE[:-1], "0.01", "--account", "bank"]
+    refused = maker(offer, *rest, *words)
+    assert (refused.exit_code, refused.stdout) == (70, "")
+    assert said in refused.stderr
+    assert "if it is, say --yes" in refused.stderr
+    assert maker.market.records == []
+    made = run(maker, *rest, "--price", "61240")
+    changed = maker(offer, "edit", made["offer_id"][:8], *words)
+    assert (changed.exit_code, changed.stdout) == (70, "")
+    cloned = maker(offer, "clone", made["offer_id"][:8], *words)
+    assert (cloned.exit_code, cloned.stdout) == (70, "")
+    assert run(maker, *rest, *words, "--yes")["state"] == "enabled"
+
+
 def test_an_amount_over_the_methods_limit_names_method_and_bound(maker: Daemon) -> None:
     words = [*CREATE[:-1], "0.0625", "--price", "61240", "--account", "bank"]
     assert REVOLUT_MOST == 6_250_000

@@ -199,7 +199,7 @@ def _mine(o: dict[str, Any]) -> str:
 
 def _given(options: dict[str, Any]) -> set[str]:
     """Return the names of the options that were said."""
-    return {name for name, value in options.items() if value not in (None, ())}
+    return {name for name, value in options.items() if value not in (None, (), False)}
 
 
 def _made(session: Session, made: dict[str, Any]) -> None:

@@ -79,10 +79,15 @@ _OPTIONS: Final = (
 )
 
 
+_MEANT = click.option(
+    "--yes", is_flag=True, help="Publish it though it is over 20 % off the reference price."
+)
+
+
 def with_terms(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what an offer is."""
     function = with_answers(function)
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS, _MEANT)):
         function = option(function)
     return function
 
@@ -97,6 +102,8 @@ def said(places: int, o: dict[str, Any]) -> dict[str, Any]:
         if o[option] is not None:
             body[name] = number(field, o[option], 8)
     body |= _price(places, o["price"], o["margin"])
+    if o["yes"]:
+        body["any_price"] = True
     if o["accounts"]:
         body["accounts"] = list(o["accounts"])
     for name, change in (("countries", str.upper), ("languages", str.lower)):

@@ -147,7 +147,16 @@ def _publish(stage: Stage, offers: Sequence[Planned]) -> tuple[list[dict[str, An
     net, show = stage.net, stage.show
     show.doing(MAKER, f"and four others sign and publish {len(offers)} offers")
     tasks = [
-        (o.maker, partial(net.client(o.maker).post, "/v1/offers", accounts=o.accounts, **o.body))
+        (
+            o.maker,
+            partial(
+                net.client(o.maker).post,
+                "/v1/offers",
+                accounts=o.accounts,
+                any_price=True,
+                **o.body,
+            ),
+        )
         for o in offers
     ]
     began = time.monotonic()
