@@ -4,7 +4,7 @@ Amounts in satoshi, prices in minor units per BTC x 10^4, `exponent` the currenc
 decimals, margins and deposits in basis points, times in unix seconds.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from orderbook import work
@@ -180,7 +180,7 @@ class _Offers:
         made = await self._maker.create(
             side=side,
             currency=currency,
-            accounts=own.accounts if named is None else named,
+            accounts=self._there(own.accounts) if named is None else named,
             answers=_answers(call, own.answers),
             triggers=_triggers(call, own.triggers),
             ends_in_s=call.integer("ends_in_s", 0),
@@ -207,6 +207,7 @@ class _Offers:
 
     async def enable(self, call: Call) -> dict[str, Any]:
         own = self._maker.get_mine(call.text("offer_id"))
+        self._there(own.accounts)
         return self._json(await self._maker.enable(own.offer_id))
 
     async def disable(self, call: Call) -> dict[str, Any]:
@@ -247,6 +248,18 @@ class _Offers:
                 )
             found[account.method] = account.account_id(self._maker.network)
         return found
+
+    def _there(self, accounts: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return the accounts of an own offer if none was removed. Raises NotFound."""
+        for method, account_id in accounts.items():
+            try:
+                self._accounts.get(account_id)
+            except NotFound:
+                raise NotFound(
+                    f"account: that of {method} was removed; name others with --account",
+                    field="account",
+                ) from None
+        return dict(accounts)
 
     def _json(self, own: OwnOffer) -> dict[str, Any]:
         reference = self._maker.references.reference(own.offer.currency)

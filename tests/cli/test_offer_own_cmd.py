@@ -154,6 +154,19 @@ def test_clone_says_the_same_but_for_what_is_said(maker: Daemon) -> None:
     assert "A price is one of a market" in blind.stderr
 
 
+def test_a_clone_of_an_offer_whose_account_was_removed_needs_another(maker: Daemon) -> None:
+    made = run(maker, *CREATE[:-1], "0.01", "--price", "61240", "--account", "bank")
+    ident = made["offer_id"][:8]
+    assert maker(offer, "cancel", ident).exit_code == 0
+    assert maker(account, "remove", "bank", "--yes").exit_code == 0
+    refused = maker(offer, "clone", ident)
+    assert (refused.exit_code, refused.stdout) == (70, "")
+    assert refused.stderr == (
+        "error: account: that of REVOLUT was removed; name others with --account\n"
+    )
+    assert run(maker, "clone", ident, "--account", "home")["accounts"] == {"CUSTOM": "home"}
+
+
 def test_mine_says_why(maker: Daemon) -> None:
     made = run(maker, *ALL, "--expires", "1h")
     lines = maker(offer, "mine").stdout.splitlines()
