@@ -79,7 +79,7 @@ class Deals:
         if offer.floating and not reference:
             raise LocalFault(
                 f"price: it follows the market, and this node knows no reference price of "
-                f"{offer.currency} now: see `p2pnode market price --cur {offer.currency}`",
+                f"{offer.currency} now: see `p2pnode market price {offer.currency}`",
                 field="price",
             )
         terms = fit.terms_of(offer, method, offer.price_at(reference))

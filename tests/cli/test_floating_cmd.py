@@ -78,6 +78,16 @@ def test_price_margin_and_reference_are_shown_and_taken(here: Town) -> None:
     assert until(here, made["trade_id"], "Funding")["fiat_minor"] == 30_987
 
 
+def test_an_absurd_price_is_said_before_one_says_yes(here: Town) -> None:
+    offer_id = create(here, "--price", "91860", "--yes")
+    asked = take(here.taker, offer_id)
+    assert asked.exit_code == 2
+    said = " ".join(asked.stderr.split())
+    assert "! price: is 50.0 % above the reference price; more than 20 % is rarely meant" in said
+    fair = take(here.taker, create(here, "--price", "61240"))
+    assert "! " not in fair.stderr
+
+
 def test_a_view_within_one_percent_is_agreed_to(here: Town) -> None:
     here.references["taker"].prices["EUR"] = EUR * 995 // 1000
     offer_id = create(here, "--margin", "0")
@@ -104,7 +114,7 @@ def test_without_a_reference_nobody_takes_blind(here: Town) -> None:
     assert (refused.exit_code, refused.stdout) == (70, "")
     assert refused.stderr == (
         "error: price: it follows the market, and this node knows no reference price of EUR "
-        "now: see `p2pnode market price --cur EUR`\n"
+        "now: see `p2pnode market price EUR`\n"
     )
     shown = here.taker(offer, "show", offer_id).stdout
     assert "BTC for EUR, unpriced\n" in shown

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from p2pnode.app.commands.costs import costs, fiat_of
-from p2pnode.app.commands.frame import Session, coins, common, hex_prefix
+from p2pnode.app.commands.frame import Session, coins, common, entry, hex_prefix
 from p2pnode.app.commands.proposal import lines
 from p2pnode.app.commands.trade_view import PLACES, show_trade
 from p2pnode.base.errors import InvalidRecord
@@ -78,7 +78,8 @@ def take(
     if proposing:
         asked["fiat_minor"] = fiat_of(found, amount_sat, price_text, fiat_text)
     quote = session.client.post("/v1/quotes", **asked)
-    session.remark("\n".join(costs(quote)))
+    warnings = [entry("!", one["text"]) for one in found.get("obstacles", ())]
+    session.remark("\n".join([*costs(quote), *warnings]))
     asked["method"], asked["terms"] = quote["method"], quote["terms"]
     if not proposing:
         session.confirm("Take this offer?", yes)
