@@ -83,7 +83,7 @@ def test_an_absurd_price_is_said_before_one_says_yes(here: Town) -> None:
     asked = take(here.taker, offer_id)
     assert asked.exit_code == 2
     said = " ".join(asked.stderr.split())
-    assert "! price: is 50.0 % above the reference price; more than 20 % is rarely meant" in said
+    assert "! price: is 50.00 % above the reference price; more than 20 % is rarely meant" in said
     fair = take(here.taker, create(here, "--price", "61240"))
     assert "! " not in fair.stderr
 
