@@ -35,6 +35,10 @@ class Follower(Protocol):
         """Return when a market has been read once, at most ten seconds later."""
         ...
 
+    def reading(self, currency: str) -> tuple[bool, int]:
+        """Tell whether a market has been read once, and from how many sources it comes."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:

@@ -15,3 +15,7 @@ class PricedFollower:
         self._prices.view(currency)  # its sources are asked from now on
         await self._market.follow(currency)
         await self._prices.settle(currency)
+
+    def reading(self, currency: str) -> tuple[bool, int]:
+        """Tell whether a market's first sync is over, and how many sources it has."""
+        return self._market.reading(currency)

@@ -63,6 +63,11 @@ class Market:
         await self._heard.wait()
         await self._levelled.wait()
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether that is so by now."""
+        return self._heard.is_set() and self._levelled.is_set()
+
     async def run(self) -> None:
         """Hear, sync, compare, until cancelled."""
         async with trio.open_nursery() as nursery:

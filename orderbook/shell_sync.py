@@ -114,6 +114,11 @@ class Sync:
             with trio.move_on_after(FIRST_S):
                 await market.whole()
 
+    def reading(self, currency: str) -> tuple[bool, int]:
+        """Tell whether a market's first sync is over, and how many sources it has."""
+        market, _ = self._markets.get(currency, (None, None))
+        return (market.is_whole, market.united) if market else (False, 0)
+
     async def take(self, raws: Sequence[bytes], currency: str) -> Taken:
         """Take in offers of a market that came from anywhere. Raises StorageFault."""
         return await self._intake.take(raws, currency)

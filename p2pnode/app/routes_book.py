@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from orderbook.currencies import exponent
+from orderbook.currencies import check_currency, exponent
 from orderbook.obstacles import Obstacle
 from orderbook.query import MAX_ROWS, Query, Sort, hex_prefix
 from orderbook.seen import seen
@@ -25,6 +25,7 @@ def routes(book: Book, accounts: AccountStore, takers: Takers) -> list[Route]:
         Route("GET", "/v1/blocks", found.blocked, summary="Makers whose offers are hidden"),
         Route("POST", "/v1/blocks", found.block, summary="Hide a maker's offers"),
         Route("POST", "/v1/blocks/remove", found.unblock, summary="Show a maker's offers again"),
+        Route("GET", "/v1/markets/{currency}", found.market, summary="How far a market is read"),
         Route("GET", "/v1/currencies/{currency}", _currency, summary="A currency's exponent"),
     ]
 
@@ -38,6 +39,12 @@ class _Found:
         found = await self._book.find(query, self._takers.taker())
         reference = self._book.maker.references.reference(query.currency)
         return [_listed_json(one, reference) for one in found]
+
+    async def market(self, call: Call) -> dict[str, Any]:
+        currency = check_currency("currency", call.text("currency"))
+        follower = self._book.follower
+        whole, sources = follower.reading(currency) if follower else (True, None)
+        return {"currency": currency, "whole": whole, "sources": sources}
 
     async def show(self, call: Call) -> dict[str, Any]:
         offer = self._book.get(call.text("offer_id"))

@@ -53,6 +53,38 @@ def ids(node: Daemon, *words: str) -> str:
     return " ".join(str(bytes.fromhex(o["offer_id"])[0]) for o in rows(node, *words))
 
 
+class Reading:
+    """A follower that has read so much of every market."""
+
+    def __init__(self, whole: bool, sources: int) -> None:
+        self._said = whole, sources
+
+    async def follow(self, currency: str) -> None:
+        pass
+
+    def reading(self, currency: str) -> tuple[bool, int]:
+        return self._said
+
+
+@pytest.mark.parametrize(
+    ("whole", "sources", "said"),
+    [
+        (False, 0, "EUR is still being read, from no other nodes until now: list it again\n"),
+        (False, 1, "EUR is still being read, from 1 other node until now: list it again\n"),
+        (True, 0, "no other node that holds EUR was found yet: p2pnode net peers\n"),
+        (True, 3, ""),
+    ],
+)
+def test_a_listing_that_may_lack_offers_says_so(
+    taker: Daemon, whole: bool, sources: int, said: str
+) -> None:
+    taker.book.follower = Reading(whole, sources)
+    empty = taker(offer, "list", "--sell", "--cur", "EUR")
+    assert (empty.exit_code, empty.stdout) == (0, "")
+    assert empty.stderr == said + "no offers to sell for EUR\n"
+    assert taker(offer, "list", "--cur", "EUR", "--json").stderr == ""
+
+
 def test_the_table_and_the_json(taker: Daemon) -> None:
     ident = publish(taker, said_trades=34, said_partners=9, said_since=int(time.time()) - 212 * DAY)
     taker.book.maker.references = References()

@@ -106,6 +106,7 @@ def list_offers(
         for o in rows:
             session.emit(o)
         return
+    _remark_unread(session, currency)
     header, lines = table(rows, currency, int(time.time()), with_side=side is None)
     if not rows:
         what = {"sell": "to sell for", "buy": "to buy for", None: "in"}[side]
@@ -120,6 +121,17 @@ def list_offers(
         session.remark(f"{len(found) - len(rows)} that repeat another of their maker: --all")
     if len(found) == limit:
         session.remark(f"the first {limit}: --limit shows more")
+
+
+def _remark_unread(session: Session, currency: str) -> None:
+    """Say so where a listing may lack what others have."""
+    state = session.client.get(f"/v1/markets/{currency}")
+    sources = state["sources"]
+    if not state["whole"]:
+        from_whom = f"from {sources or 'no'} other node{'' if sources == 1 else 's'} until now"
+        session.remark(f"{currency} is still being read, {from_whom}: list it again")
+    elif sources == 0:
+        session.remark(f"no other node that holds {currency} was found yet: p2pnode net peers")
 
 
 @click.command()
