@@ -226,7 +226,11 @@ def test_a_bad_file_is_a_sentence(node: Daemon, text: str, words: str) -> None:
         (["add", "--name", "a", "--method", "CUSTOM"], 2, "details: is missing"),
         (["add", "--method", "CUSTOM", "--details", "x"], 2, "name: is missing"),
         (["add", "--name", "a", "--method", "SEPAA", "--details", "x"], 65, "method: 'SEPAA'"),
-        (["add", "--name", "a", "--method", "SEPA", "--details", "x"], 65, "holder: is missing"),
+        (
+            ["add", "--name", "a", "--method", "sepa", "--details", "x"],
+            65,
+            "details: the option is for CUSTOM; `p2pnode account form SEPA` writes a file",
+        ),
         (["add", "--name", "", "--method", "CUSTOM", "--details", "x"], 65, "name: "),
         (["add", "--name", "a", "--method", "CUSTOM", "--details", "x" * 501], 65, "details: "),
         (["add", "--name", "a", "--method", "CUSTOM", "--details", "a\nb"], 65, "details: "),

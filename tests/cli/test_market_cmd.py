@@ -221,6 +221,14 @@ def test_the_history_is_drawn_over_its_span(node: Daemon) -> None:
     assert text.count("UTC") == 3
 
 
+def test_one_sample_is_no_chart(tmp_path: Path) -> None:
+    source = Scripted("a", Said({"EUR": (EUR, 0)}))
+    with daemon(tmp_path, (source,), samples=[("EUR", NOW - 60, EUR, 12)]) as one:
+        result = one(market, "chart", "EUR")
+        assert result.stdout == ""
+        assert result.stderr.startswith("no history of EUR yet: one sample, of ")
+
+
 def test_a_market_without_a_history_is_followed_from_now_on(tmp_path: Path) -> None:
     source = Scripted("a", Said({"EUR": (EUR, 0)}))
     with daemon(tmp_path, (source,)) as one:

@@ -106,7 +106,10 @@ def test_the_table_and_the_json(taker: Daemon) -> None:
     }
 
 
-def test_the_table_fits_eighty_columns_and_gives_up_the_method_first(taker: Daemon) -> None:
+def test_the_table_fits_eighty_columns_or_the_terminal_and_gives_up_the_method_first(
+    taker: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     publish(
         taker,
         price=0,
@@ -126,6 +129,11 @@ def test_the_table_fits_eighty_columns_and_gives_up_the_method_first(taker: Daem
     assert "ADVANCE…" in listed[1]
     assert ">999%" in listed[2]
     assert "AGE" not in listed[0]
+    monkeypatch.setenv("COLUMNS", "120")
+    wide = taker(offer, "list", "--cur", "EUR").stdout.splitlines()
+    assert "ADVANCED_CASH+2" in wide[1]
+    assert "AGE" in wide[0]
+    assert 80 < max(map(len, wide)) <= 120
 
 
 def test_prices_keep_the_currencys_decimals(taker: Daemon) -> None:
@@ -165,7 +173,7 @@ def test_filters_and_orders(taker: Daemon) -> None:
     assert rows(taker)[2]["price_now"] == 0
     taker.book.maker.references = References()
     assert ids(taker) == "2 3 1"
-    assert ids(taker, "--method", "SEPA") == "1"
+    assert ids(taker, "--method", "SEPA") == ids(taker, "--method", " sepa") == "1"
     assert ids(taker, "--country", "FR") == "2 3"
     assert ids(taker, "--lang", "de") == "2 3 1"
     assert ids(taker, "--lang", "fr") == "3 1"

@@ -59,6 +59,12 @@ def add(
             raise InvalidRecord(key, f"is not {what}")
     found = session.client.post("/v1/accounts/check", **body)["problems"]
     if any(problem["code"] != LocalFault.code for problem in found):
+        if details is not None and body["method"] != "CUSTOM":
+            raise InvalidRecord(
+                "details",
+                f"the option is for CUSTOM; `p2pnode account form {body['method']}` writes a file "
+                "to fill in",
+            )
         raise refusal(found, text)
     added = session.client.post("/v1/accounts", **body)
     session.emit(added, f"account {added['name']} added ({added['method']})")

@@ -101,6 +101,9 @@ def chart(session: Session, currency: str, span: str) -> None:
     if session.as_json:
         for sample in samples:
             session.emit(sample)
+    elif len(samples) == 1:
+        at = time.strftime("%H:%M UTC", time.gmtime(samples[0]["at"]))
+        session.remark(f"no history of {name} yet: one sample, of {at}; one comes each ten minutes")
     elif samples:
         draw_history(name, samples, since, now)
     else:

@@ -89,6 +89,7 @@ def list_offers(
     query: dict[str, Any] = {"currency": currency, "side": side, "limit": limit}
     query |= {"least_trades": min_trades, "hidden": int(hidden), "takeable": int(takeable)}
     query |= {name: value.strip() for name, value in asked.items()}
+    query["method"] = query["method"].upper()
     if amount is not None:
         query["amount_sat"] = _number("amount", amount, 8)
     if fiat is not None or min_price is not None or max_price is not None:

@@ -1,5 +1,6 @@
 """The table of a market's offers, as wide as its rows need and no wider than the screen."""
 
+from shutil import get_terminal_size
 from typing import Any, Final
 
 from p2pnode.app.commands.frame import WIDTH
@@ -29,9 +30,9 @@ def table(rows: list[Row], currency: str, now: int, *, with_side: bool) -> tuple
     ]
     if not with_side:
         del columns[1]
-    widths = _widths(columns)
+    widths, room = _widths(columns), max(WIDTH, get_terminal_size((WIDTH, 24)).columns)
     for spared in ("AGE", "DEP", ""):  # what a row that is too long does without
-        over = sum(widths) + len(widths) - 1 - WIDTH
+        over = sum(widths) + len(widths) - 1 - room
         at = next(i for i, column in enumerate(columns) if column[0] == "METHOD")
         widths[at] = max(LEAST, widths[at] - max(0, over))
         if over <= 0 or widths[at] > LEAST or not spared:
