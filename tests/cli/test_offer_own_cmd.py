@@ -178,6 +178,9 @@ def test_mine_says_why(maker: Daemon) -> None:
     assert row.splitlines()[1:] == [f"        {why}"]
     assert max(map(len, row.splitlines())) <= 80
     assert "\n" not in module._mine(made | {"state": "disabled", "why": "by its maker"})
+    many = module._mine(made | {"accounts": dict.fromkeys("abc", "faster_payments")})
+    assert many.splitlines()[1] == "        faster_payments, faster_payments, faster_payments"
+    assert max(map(len, many.splitlines())) <= 80
 
 
 def test_an_offer_that_its_trigger_would_disable_at_once_is_refused(maker: Daemon) -> None:

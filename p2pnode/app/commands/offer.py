@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from p2pnode.app.commands.frame import Session, common, hanging, hex_prefix
+from p2pnode.app.commands.frame import WIDTH, Session, common, hanging, hex_prefix
 from p2pnode.app.commands.offer_find import FINDING, currency_code, sides
 from p2pnode.app.commands.offer_terms import said, with_terms
 from p2pnode.app.commands.offer_view import price, span, whole
@@ -189,9 +189,13 @@ def _mine(o: dict[str, Any]) -> str:
     names = ",".join(name or "(gone)" for name in o["accounts"].values())
     bp = o["margin_bp"]
     what = price(o) if bp is None else f"{'+' if bp > 0 else ''}{decimal(bp, 2)} %"
-    row = (
+    head = (
         f"{o['offer_id'][:6]}  {o['side']:<4}  {what + ' ' + o['currency']:>17}  "
-        f"{span(o):<15}  {o['state']:<9}  {o['holders']:>4}  {names}"
+        f"{span(o):<15}  {o['state']:<9}  {o['holders']:>4}  "
+    )
+    fits = len(head) + len(names) <= WIDTH
+    row = (
+        head + names if fits else head.rstrip() + hanging(f"\n{'':<6}  ", names.replace(",", ", "))
     )
     why = o["why"] and o["why"] != "by its maker"
     return row + (hanging(f"\n{'':<6}  ", o["why"]) if why else "")
