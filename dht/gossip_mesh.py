@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dht.gossip_score import MESH
+
 D: Final = 6
 D_LOW: Final = 4
 D_HIGH: Final = 12
@@ -90,7 +92,7 @@ class Mesh:
 
     def takes(self, who: Candidate, around: Sequence[Candidate], now: float) -> bool:
         """Tell whether a peer that grafts us may have a place."""
-        fit = who.score >= 0 and not self.waits(who.id, now)
+        fit = who.score >= MESH and not self.waits(who.id, now)
         return fit and self._room(who, self._groups(around))
 
     def full(self, who: Candidate) -> bool:
@@ -118,7 +120,7 @@ class Mesh:
         present = {c.id for c in around}
         for peer in [p for p in self.members if p not in present]:
             self.remove(peer)
-        pruned = [c.id for c in around if c.id in self.members and c.score < 0]
+        pruned = [c.id for c in around if c.id in self.members and c.score < MESH]
         self._drop(pruned, now)
         grafted = self.fill(shuffle(around), around, now) if len(self.members) < D_LOW else []
         if len(self.members) > D_HIGH:
@@ -148,7 +150,7 @@ class Mesh:
         for who in order:
             if len(taken) >= count:
                 break
-            fit = who.score >= 0 and who.id not in self.members
+            fit = who.score >= MESH and who.id not in self.members
             if fit and not self.waits(who.id, now) and self._room(who, groups):
                 self.add(who.id, now)
                 taken.append(who.id)

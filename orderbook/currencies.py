@@ -18,9 +18,6 @@ ISO: Final[dict[str, int]] = {
     c.code: c.exponent for c in Currency if c.exponent is not None
 }  # EUR 2, JPY 0, KWD 3
 EXPONENTS: Final[dict[str, int]] = ISO | {code: exponent for code, (exponent, _) in COINS.items()}
-NAMES: Final[dict[str, str]] = {c.code: c.currency_name for c in Currency if c.code in ISO} | {
-    code: name for code, (_, name) in COINS.items()
-}
 
 for _code in COINS:
     if _code in {c.code for c in Currency}:
