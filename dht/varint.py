@@ -7,6 +7,7 @@ unsigned-varint); three bytes are the most here, so 2 MiB - 1 is the largest len
 from typing import Final
 
 from p2pnode.base.errors import InvalidRecord
+from p2pnode.base.wire import FrameDecoder
 
 MAX_LENGTH_BYTES: Final = 3
 
@@ -23,34 +24,11 @@ def frame(payload: bytes, limit: int) -> bytes:
     return bytes(head) + payload
 
 
-class Decoder:
-    """Cuts a byte stream into messages; a length beyond `limit` raises before it is read."""
+class Decoder(FrameDecoder):
+    """Cuts a byte stream into messages; a length beyond `limit` raises before it is read.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._buffer = bytearray()
-
-    @property
-    def pending(self) -> int:
-        """Return how many bytes of an unfinished message are held."""
-        return len(self._buffer)
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes as they come and return the messages they complete, oldest first.
-
-        Raises InvalidRecord for a length that is too large or not the shortest spelling.
-        """
-        self._buffer += data
-        done: list[bytes] = []
-        start = 0
-        while (found := self._length(start)) is not None:
-            at, size = found
-            if len(self._buffer) < at + size:
-                break
-            done.append(bytes(self._buffer[at : at + size]))
-            start = at + size
-        del self._buffer[:start]
-        return done
+    So does one that is not the shortest spelling.
+    """
 
     def _length(self, start: int) -> tuple[int, int] | None:
         """Return where a message begins and its size, None if its length is not all there."""

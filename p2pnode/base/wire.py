@@ -168,16 +168,28 @@ class FrameDecoder:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes as they come and return the frames they complete, oldest first."""
+        """Take bytes as they come and return the frames they complete, oldest first.
+
+        Raises InvalidRecord for a length that is none.
+        """
         self._buffer += data
         done: list[bytes] = []
-        while len(self._buffer) >= LENGTH_BYTES:
-            size = int.from_bytes(self._buffer[:LENGTH_BYTES], "big")
-            if not 0 < size <= self._limit:
-                raise InvalidRecord("frame", f"is not 1 to {self._limit} bytes")
-            end = LENGTH_BYTES + size
-            if len(self._buffer) < end:
+        start = 0
+        while (found := self._length(start)) is not None:
+            at, size = found
+            if len(self._buffer) < at + size:
                 break
-            done.append(bytes(self._buffer[LENGTH_BYTES:end]))
-            del self._buffer[:end]
+            done.append(bytes(self._buffer[at : at + size]))
+            start = at + size
+        del self._buffer[:start]
         return done
+
+    def _length(self, start: int) -> tuple[int, int] | None:
+        """Return where a frame begins and its size, None if its length is not all there."""
+        at = start + LENGTH_BYTES
+        if len(self._buffer) < at:
+            return None
+        size = int.from_bytes(self._buffer[start:at], "big")
+        if not 0 < size <= self._limit:
+            raise InvalidRecord("frame", f"is not 1 to {self._limit} bytes")
+        return at, size
