@@ -104,7 +104,7 @@ def _rebuild(error: dict[str, Any]) -> NodeError:
     """Turn the error object of an answer back into the exception that caused it."""
     known = {
         kind.code: kind
-        for kind in vars(errors).values()
+        for kind in reversed(vars(errors).values())  # of one code the general one, which is first
         if isinstance(kind, type) and issubclass(kind, NodeError)
     }
     fault: NodeError = NodeError.__new__(known.get(str(error.get("code")), NodeError))
