@@ -11,7 +11,6 @@ import ipaddress
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
@@ -20,64 +19,16 @@ import trio
 from dht import bootstrap, endpoint
 from dht.admission import SEED_LIMITS, Limits
 from dht.endpoint import Peer
-from dht.room import SEED_ROOM, Room
-from dht.shell_gossip import Gossiper
-from dht.shell_mailbox import Mailbox
-from dht.shell_node import Dht
 from dht.subnets import Subnets
 from dht.transport_libp2p import Libp2pStreams, open_streams
 from escrow import backend_second
 from escrow.backend_electrum import ElectrumChain
-from escrow.backend_keys import TradeKeys
-from escrow.backend_wallet import BdkWallet
-from escrow.shell_desktop import Desktop
-from escrow.shell_standing import Standing
-from escrow.store_evidence import Shelf
-from escrow.store_journal import Journal
-from escrow.store_locks import CoinLocks
-from escrow.store_receipts import ReceiptStore
-from orderbook.backend_prices import open_sources
-from orderbook.shell_book import Book
-from orderbook.shell_follow import PricedFollower
-from orderbook.shell_gossip import MarketGossip
-from orderbook.shell_maker import Maker
-from orderbook.shell_prices import Prices
-from orderbook.shell_sync import Sync
-from orderbook.store_accounts import AccountStore
-from orderbook.store_book import BookStore
-from orderbook.store_prices import PriceStore
 from p2pnode import __version__
-from p2pnode.app import (
-    fit,
-    routes_accounts,
-    routes_bargain,
-    routes_bonds,
-    routes_book,
-    routes_cases,
-    routes_draws,
-    routes_export,
-    routes_hearing,
-    routes_market,
-    routes_net,
-    routes_offers,
-    routes_proofs,
-    routes_receipts,
-    routes_talk,
-    routes_trades,
-    routes_wallet,
-)
-from p2pnode.app.absent import AbsentChain
-from p2pnode.app.account_uses import account_uses
-from p2pnode.app.api import Api
+from p2pnode.app.compose import Files, Ground, compose
 from p2pnode.app.config import Settings, metrics_address
-from p2pnode.app.config import endpoint as host_and_port
-from p2pnode.app.crowd import DhtCrowd
 from p2pnode.app.events import Events
-from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
-from p2pnode.app.routes_net import LastMinute
-from p2pnode.app.taker import Takers
-from p2pnode.base import identity, wire
+from p2pnode.base import identity
 from p2pnode.base.clock import SystemClock, SystemRandomness
 from p2pnode.base.errors import NodeError, Unreachable
 from p2pnode.base.keystore import Keystore
@@ -99,9 +50,9 @@ async def run_node(
     stop: trio.Event,
 ) -> None:
     """Serve until `stop`; `ready` is called once, when everything answers."""
-    database = Database(settings.data_dir / DATABASE)
-    others = Database(settings.data_dir / DHT_DATABASE, durable=False)
-    books = Database(settings.data_dir / BOOK_DATABASE, durable=False)
+    own = Database(settings.data_dir / DATABASE)
+    records = Database(settings.data_dir / DHT_DATABASE, durable=False)
+    book = Database(settings.data_dir / BOOK_DATABASE, durable=False)
     try:
         async with open_streams(
             keystore.identity,
@@ -110,192 +61,53 @@ async def run_node(
             limits=SEED_LIMITS if settings.seed else Limits(),
             subnets=Subnets(settings.exempt()),
         ) as streams:
-            node = Node(settings, keystore, database, others, books, streams)
+            node = Node(settings, keystore, Files(own, records, book), streams)
             async with trio.open_nursery() as nursery:
                 await node.start(nursery, stop)
                 ready(node.describe())
                 await stop.wait()
                 nursery.cancel_scope.cancel()
     finally:
-        database.close()
-        others.close()
-        books.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Rooms:
-    dht: Dht
-    minute: LastMinute
-    chain: ElectrumChain | AbsentChain
-    wallet: BdkWallet
-    book: Book
-    box: Mailbox
-    exchange: Exchange
-    api: Api
-    prices: Prices
-    sync: Sync
-    gossip: Gossiper
+        for database in (own, records, book):
+            database.close()
 
 
 class Node:
     """One composed node."""
 
     def __init__(
-        self,
-        settings: Settings,
-        keystore: Keystore,
-        database: Database,
-        others: Database,
-        books: Database,
-        streams: Libp2pStreams,
+        self, settings: Settings, keystore: Keystore, data: Files, streams: Libp2pStreams
     ) -> None:
         self._settings = settings
         self._streams = streams
         self._clock = SystemClock()
-        self.events = Events(database)
+        self.events = Events(data.own)
         self._stop = trio.Event()
         self._metrics = ""  # where they are served
-        self._rooms = self._compose(keystore, database, others, books)
-
-    def _compose(
-        self, keystore: Keystore, database: Database, others: Database, books: Database
-    ) -> _Rooms:
-        settings, network, clock = self._settings, self._settings.network, self._clock
-        randomness, me = SystemRandomness(), keystore.identity
-        words = keystore.mnemonic.reveal()
-        kinds = fit.kinds(network)
-        dht = Dht(
-            self._streams,
-            network,
-            clock,
-            randomness,
-            others,
-            kinds,
-            identity=me,
-            room=SEED_ROOM if settings.seed else Room(),
-            subnets=Subnets(settings.exempt()),
-        )
-        minute = LastMinute(dht.tally.counts)
-        chain: ElectrumChain | AbsentChain = AbsentChain()
-        if settings.electrum:
-            host, port = host_and_port("electrum", settings.electrum)
-            chain = ElectrumChain(host, port, network, clock)
-        locks = CoinLocks(database)
-        wallet = BdkWallet(words, network, database, chain, locks)
-        offers = fit.DhtRecords(dht, network, fit.OFFER)
-        sources = open_sources(settings.price_sources, settings.data_dir, settings.proxy)
-        store = BookStore(books, network)
-
-        def markets() -> list[str]:
-            own = {mine.offer.currency for mine in maker.enabled() if mine.offer.floating}
-            return sorted(own.union(store.followed(clock.now())))
-
-        prices = Prices(sources, clock, randomness, PriceStore(database), markets)
-        standing = Standing(ReceiptStore(database), chain, me.node_id)
-        maker = Maker(
-            *(me, network, clock, randomness, database, offers),
-            references=prices,
-            histories=standing,
-            caps=settings.caps,
-        )
-        subnets = Subnets(settings.exempt())
-        gossip = Gossiper(
-            *(self._streams, randomness),
-            subnets=subnets,
-            tally=self._streams.tally,
-            anywhere=network.bondless,
-        )
-        spread = MarketGossip(gossip, network, store)
-        sync = Sync(
-            store,
-            self._streams,
-            DhtCrowd(dht, network, fit.OFFER),
-            spread,
-            me,
-            network,
-            clock,
-            randomness,
-            group=subnets.group,
-        )
-        spread.feed(sync.take)
-        sync.on_news(spread.heard)
-        book = Book(maker, clock, offers, store, PricedFollower(sync, prices))
-        book.on_own.append(sync.own)
-        account_key = wire.digest(wire.tag(network.name, "account-key"), [keystore.seed.reveal()])
-        evidence_key = wire.digest(wire.tag(network.name, "evidence-key"), [keystore.seed.reveal()])
-        accounts = AccountStore(database, network, account_key, randomness)
-        world = Desktop(
-            identity=me,
-            network=network,
-            journal=Journal(database, network, Shelf(evidence_key, network), clock),
-            locks=locks,
-            clock=clock,
-            randomness=randomness,
-            chain=chain,
-            purse=fit.WalletPurse(wallet),
-            keys=TradeKeys(words, network),
-            desk=fit.OfferDesk(maker, accounts, network),
-            announce=self.events,
-        )
-        registry = fit.DhtRecords(dht, network, fit.ARBITER)
-        board = fit.DhtBroken(dht, network)
-        box = Mailbox(dht, me, network, clock, database)
-        exchange = Exchange(
-            *(world, self._streams, registry, dht.locate, database, board),
-            fit.TradeMailbox(box),
-            standing,
-        )
-        exchange.introductions.group = subnets.group
-        takers = Takers(
-            *(book, accounts, clock),
-            countries=settings.countries,
-            languages=settings.languages,
-            balance=lambda: wallet.balance().available,
-        )
-        routes = [
-            *self._house_routes(),
-            *routes_net.routes(dht, self._streams, me, network, clock, minute),
-            *routes_accounts.routes(
-                accounts, network, clock, account_uses(maker, exchange, network)
-            ),
-            *routes_offers.routes(maker, accounts, prices.settle),
-            *routes_book.routes(book, accounts, takers),
-            *routes_market.routes(book, prices, routes_receipts.sales(standing), clock),
-            *routes_wallet.routes(wallet, chain, locks),
-            *routes_trades.routes(exchange, book, accounts),
-            *routes_bargain.routes(exchange, book, accounts),
-            *routes_talk.routes(exchange),
-            *routes_export.routes(exchange),
-            *routes_bonds.routes(exchange),
-            *routes_cases.routes(exchange),
-            *routes_draws.routes(exchange),
-            *routes_proofs.routes(exchange),
-            *routes_receipts.routes(exchange, book, clock),
-            *routes_hearing.routes(exchange),
-        ]
-        api = Api(routes, self.events, database)
-        return _Rooms(dht, minute, chain, wallet, book, box, exchange, api, prices, sync, gossip)
+        ground = Ground(settings, keystore, data, streams)
+        self._rooms = compose(ground, self.events, self._house_routes())
 
     async def start(self, nursery: trio.Nursery, stop: trio.Event) -> None:
         """Start every room; returns when all of them answer."""
         self._stop, rooms = stop, self._rooms
+        ground, market = rooms.ground, rooms.market
         nursery.start_soon(trio.to_thread.run_sync, backend_second.warm)
-        await nursery.start(rooms.dht.run)
-        nursery.start_soon(rooms.minute.run)
+        await nursery.start(ground.dht.run)
+        nursery.start_soon(ground.minute.run)
         if self._settings.metrics:
             await self._serve_metrics(nursery)
         if self._settings.looks_around:
             self._look_around(nursery)
-        await rooms.dht.join(self._seeds())
-        if isinstance(rooms.chain, ElectrumChain):
-            await nursery.start(rooms.chain.run)
-            await nursery.start(rooms.wallet.run)
-        await nursery.start(rooms.gossip.run)
-        await nursery.start(rooms.sync.run)
+        await ground.dht.join(self._seeds())
+        if isinstance(ground.chain, ElectrumChain):
+            await nursery.start(ground.chain.run)
+            await nursery.start(ground.wallet.run)
+        await nursery.start(market.gossip.run)
+        await nursery.start(market.sync.run)
         await nursery.start(rooms.box.run)
         await nursery.start(rooms.exchange.run)
-        nursery.start_soon(rooms.prices.run)
-        nursery.start_soon(rooms.book.maker.run)
+        nursery.start_soon(market.prices.run)
+        nursery.start_soon(market.maker.run)
         nursery.start_soon(self._announce)
         await nursery.start(rooms.api.serve, self._settings.data_dir, stop)
         self.events.publish("started")
@@ -312,14 +124,14 @@ class Node:
             "seed": self._settings.seed,
             "mdns": self._settings.looks_around,
             "metrics": f"http://{self._metrics}/metrics" if self._metrics else "",
-            "peers": len(self._rooms.dht.peers()),
+            "peers": len(self._rooms.ground.dht.peers()),
             "pid": os.getpid(),
             "version": __version__,
             "last_event": self.events.last(),
-            "markets": self._rooms.sync.view(),
+            "markets": self._rooms.market.sync.view(),
         }
         try:
-            tip = self._rooms.chain.tip()
+            tip = self._rooms.ground.chain.tip()
             plain |= {"chain": self._settings.electrum, "height": tip.height, "mtp": tip.mtp}
         except NodeError as error:
             plain |= {"chain": self._settings.electrum, "chain_error": str(error)}
@@ -338,7 +150,7 @@ class Node:
         """Find peers on the LAN, and be found there (loads zeroconf)."""
         from dht.backend_mdns import Neighbours
 
-        streams, meet = self._streams, self._rooms.dht.meet
+        streams, meet = self._streams, self._rooms.ground.dht.meet
         nursery.start_soon(
             Neighbours(
                 streams.node_id,
@@ -361,15 +173,15 @@ class Node:
                     "network": self._settings.network.name,
                     "seed": "yes" if self._settings.seed else "no",
                 },
-                view=self._rooms.dht.view(),
-                dht=self._rooms.dht.tally.counts,
+                view=self._rooms.ground.dht.view(),
+                dht=self._rooms.ground.dht.tally.counts,
                 transport=self._streams.tally.counts,
                 inbound=self._streams.inbound(),
                 connected=len(self._streams.connected()),
                 mailbox=lies,
                 delivery=delivered,
-                prices=self._rooms.prices.counts,
-                book=self._rooms.sync.counts,
+                prices=self._rooms.market.prices.counts,
+                book=self._rooms.market.sync.counts,
             )
 
         host, port = metrics_address("metrics", self._settings.metrics)
@@ -381,7 +193,7 @@ class Node:
         """Make our address findable; the DHT keeps it so. Alone on the network, try again."""
         while True:
             try:
-                if (await self._rooms.dht.announce()).acked:
+                if (await self._rooms.ground.dht.announce()).acked:
                     return
             except Unreachable as error:
                 log.info("our address is announced nowhere: %s", error)

@@ -11,7 +11,7 @@ from dht import bootstrap
 from dht.admission import SEED_LIMITS, Limits
 from dht.endpoint import Peer
 from dht.room import SEED_ROOM, Room
-from p2pnode.app import node
+from p2pnode.app import compose, node
 from p2pnode.app.config import Settings
 from p2pnode.base import keystore
 from p2pnode.base.identity import peer_id
@@ -50,10 +50,10 @@ async def test_a_seed_has_more_room_and_the_exempt_networks_hold_everywhere(
     assert named["limits"] == limits
     assert [str(n) for n in named["subnets"].exempt] == ["10.0.0.0/8"]
 
-    monkeypatch.setattr(node, "Dht", seen)
+    monkeypatch.setattr(compose, "Dht", seen)
     with pytest.raises(SeenError) as caught:
         streams = SimpleNamespace(node_id=ALICE.node_id)
-        node.Node(settings, keys, Database(None), Database(None), streams)
+        node.Node(settings, keys, compose.Files(*(Database(None) for _ in range(3))), streams)
     (named,) = caught.value.args
     assert named["room"] == room
     assert [str(n) for n in named["subnets"].exempt] == ["10.0.0.0/8"]
