@@ -17,7 +17,8 @@ help:
 	@echo "make test     the whole suite (ARGS='tests/unit -k draw' for a part)"
 	@echo "make soak     the long runs: simulated networks of 1,000 and 10,000 nodes, ten demos"
 	@echo "              (ARGS='--only sim' or '--only demos')"
-	@echo "make bench    the DHT beside six others (ARGS='--only libtorrent'); takes ten minutes"
+	@echo "make bench    the DHT beside six others (ARGS='--only libtorrent'); takes ten minutes;"
+	@echo "              BENCH=book or trade: the order book, the trade"
 	@echo "make wheel    the wheel, in dist/"
 	@echo "make clean    remove what make has made"
 
@@ -67,8 +68,9 @@ soak: .venv/.dev
 	$(BIN)/python scripts/soak.py $(ARGS)
 
 # The peers land in build/bench; one that cannot be had is named in the rows.
+bench: BENCH ?= dht
 bench: .venv/.runtime
-	$(BIN)/python -m benchmarks dht $(ARGS)
+	$(BIN)/python -m benchmarks $(BENCH) $(ARGS)
 
 wheel: .venv/.dev
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
