@@ -133,7 +133,8 @@ def test_each_error_is_one_line_and_its_exit_code(monkeypatch):
     for kind in subclasses(NodeError):
         if not kind.__module__.startswith("p2pnode.base"):
             continue
-        error = kind("price", "is odd") if kind is InvalidRecord else kind("price: is odd")
+        field = issubclass(kind, InvalidRecord)
+        error = kind("price", "is odd") if field else kind("price: is odd")
         result = raises(monkeypatch, error)
         assert result.exit_code == kind.exit_code
         assert (result.stdout, result.stderr) == ("", "error: price: is odd\n")
