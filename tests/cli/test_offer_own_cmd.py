@@ -329,9 +329,7 @@ def test_an_amount_over_the_methods_limit_names_method_and_bound(maker: Daemon) 
     words[CREATE.index("--max") + 1] = "0.06250001"
     refused = maker(offer, *words)
     assert refused.exit_code == 65
-    assert refused.stderr == (
-        f"error: max_sat: is over {REVOLUT_MOST} sat, the most of one trade by REVOLUT\n"
-    )
+    assert refused.stderr == ("error: max: is over 0.0625 BTC, the most of one trade by REVOLUT\n")
 
 
 @pytest.mark.parametrize(

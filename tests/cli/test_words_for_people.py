@@ -12,7 +12,7 @@ import cli
 from escrow.bargain import Declined
 from escrow.model import Broadcast, Funded, Paid, Releasing
 from p2pnode.app.advice import advise
-from p2pnode.app.commands import frame
+from p2pnode.app.commands import frame, offer_view
 from p2pnode.app.commands.offer_view import price
 from p2pnode.app.commands.trade_view import deadlines
 from p2pnode.app.routes_bargain import advise as proposal_advice
@@ -86,6 +86,7 @@ def test_a_short_line_stays_one() -> None:
             "amount: is not 0.0050 to 0.0200 BTC",
         ),
         ("dep_b_bp", "is not an integer in 1000..5000", "deposit: is not 10 to 50 percent"),
+        ("max_sat", "is over 3000000 sat, the most", "max: is over 0.0300 BTC, the most"),
         ("seq", "is not an integer in 0..9", "seq: is not an integer in 0..9"),
     ],
 )
@@ -217,3 +218,9 @@ def test_a_refused_proposal_names_no_field(reason: str, said: str) -> None:
         id=bytes(32), began=T0, terms=SimpleNamespace(currency="EUR"), state=Declined(0, reason)
     )
     assert proposal_advice(row) == f"nothing: the other side refused ({said})"  # type: ignore[arg-type]
+
+
+def test_one_is_written_as_one() -> None:
+    assert offer_view.counted(1, "trade") == "1 trade"
+    asked = offer_view._asked({"peer_trades": 1, "peer_days": 1})
+    assert asked == "1 trade and a first one 1 day ago proven by its counterparty"

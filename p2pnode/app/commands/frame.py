@@ -26,6 +26,7 @@ DEFAULT_NETWORK: Final = "sandbox"
 NETWORK_NAMES: Final = ("main", "testnet4", "signet", "regtest", "sandbox")
 WIDTH: Final = 80
 _RANGE: Final = re.compile(r"(\w+): is not an integer in (\d+)\.\.(\d+)", re.ASCII)
+_OVER: Final = re.compile(r"(\w+)_sat: is over (\d+) sat(.*)", re.ASCII)
 _DEPOSITS: Final = frozenset({"dep_b_bp", "dep_s_bp"})
 
 
@@ -173,6 +174,9 @@ def fail(error: NodeError, as_json: bool) -> NoReturn:
 
 def _spoken(error: NodeError) -> str:
     """Return the error's sentence, its bounds in the units that people gave."""
+    over = _OVER.fullmatch(str(error))
+    if over is not None:
+        return f"{over[1]}: is over {coins(int(over[2]))} BTC{over[3]}"
     match = _RANGE.fullmatch(str(error))
     if match is None:
         return str(error)

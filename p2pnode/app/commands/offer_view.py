@@ -55,14 +55,20 @@ def _said(o: dict[str, Any]) -> str:
     if not o["said_trades"]:
         return ""
     since = f" since {moment(o['said_since'])[:10]}" if o["said_since"] else ""
-    return f"{o['said_trades']} trades with {o['said_partners']} others{since} (his own words)"
+    trades, others = counted(o["said_trades"], "trade"), counted(o["said_partners"], "other")
+    return f"{trades} with {others}{since} (his own words)"
+
+
+def counted(number: int, what: str) -> str:
+    """Write so many of something."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _asked(o: dict[str, Any]) -> str:
     """Write the history that a counterparty must prove."""
-    asked = [f"{o['peer_trades']} trades"] if o["peer_trades"] else []
+    asked = [counted(o["peer_trades"], "trade")] if o["peer_trades"] else []
     if o["peer_days"]:
-        asked.append(f"a first one {o['peer_days']} days ago")
+        asked.append(f"a first one {counted(o['peer_days'], 'day')} ago")
     return " and ".join(asked) + " proven by its counterparty" if asked else ""
 
 
