@@ -38,7 +38,8 @@ class _Found:
         query = _query(call)
         found = await self._book.find(query, self._takers.taker())
         reference = self._book.maker.references.reference(query.currency)
-        return [_listed_json(one, reference) for one in found]
+        now = self._book.maker.clock.now()
+        return [_listed_json(one, reference, now) for one in found]
 
     async def market(self, call: Call) -> dict[str, Any]:
         currency = check_currency("currency", call.text("currency"))
@@ -55,7 +56,7 @@ class _Found:
             return own_json(own, lambda i: name_of(self._accounts, i), reference)
         return (
             offer_json(offer, mine=False, reference=reference)
-            | _proven_json(maker.histories.history(offer.maker))
+            | _proven_json(maker.histories.history(offer.maker), maker.clock.now())
             | _obstacles_json(self._book.judged(offer, self._takers.taker()))
             | _terms_json(offer.terms)
         )
@@ -109,20 +110,21 @@ def _query(call: Call) -> Query:
     )
 
 
-def _listed_json(one: Listed, reference: int) -> dict[str, Any]:
+def _listed_json(one: Listed, reference: int, now: int) -> dict[str, Any]:
     return (
         offer_json(one.offer, mine=one.mine, reference=reference)
         | {"first_seen": one.first_seen, "repeats": one.again}
-        | _proven_json(one.proven)
+        | _proven_json(one.proven, now)
         | _obstacles_json(one.obstacles)
     )
 
 
-def _proven_json(proven: History) -> dict[str, Any]:
+def _proven_json(proven: History, now: int) -> dict[str, Any]:
     return {
         "proven_trades": proven.trades,
         "proven_partners": proven.partners,
         "proven_since": proven.first_at,
+        "proven_days": proven.days(now),
     }
 
 

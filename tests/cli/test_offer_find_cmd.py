@@ -102,6 +102,7 @@ def test_the_table_and_the_json(taker: Daemon) -> None:
         "proven_trades": 0,
         "proven_partners": 0,
         "proven_since": 0,
+        "proven_days": 0,
         "obstacles": [],
     }
 
@@ -193,13 +194,15 @@ def test_orders_by_history_and_asks_for_it(taker: Daemon) -> None:
     publish(taker, said_trades=500, said_partners=400)
     publish(taker, OTHER)
     histories = Histories()
-    histories.known[OTHER.node_id] = History(trades=3, partners=2, first_at=NOW - 40 * DAY)
+    seen = History(trades=3, partners=2, first_at=NOW - 40 * DAY, as_of=NOW - 5 * DAY)
+    histories.known[OTHER.node_id] = seen  # on a chain that lags five days behind
     taker.book.maker.histories = histories
     assert ids(taker, "--sort", "history") == "2 1"
     assert ids(taker, "--min-trades", "3") == "2"
     assert ids(taker, "--min-trades", "4") == ""
     (one,) = rows(taker, "--min-trades", "1")
-    assert one["proven_trades"] == 3
+    assert (one["proven_trades"], one["proven_days"]) == (3, 35)
+    assert " 35d " in taker(offer, "list", "--cur", "EUR", "--min-trades", "1").stdout
     shown = taker(offer, "show", one["offer_id"]).stdout
     assert "  proven    trades 3, partners 2, since 2026-12-06" in shown
 

@@ -78,7 +78,9 @@ def _method(o: Row) -> str:
 
 def _age(o: Row, now: int) -> str:
     """Write the days since the maker's first trade, proven or else said."""
-    since = o["proven_since"] or o["said_since"]
+    if o["proven_since"]:
+        return f"{o['proven_days']}d"  # by the chain's clock
+    since = o["said_since"]
     return f"{max(0, now - since) // DAY_S}d" if since else "-"
 
 
