@@ -302,7 +302,7 @@ def test_a_proposal_is_judged_by_history_and_limits_too(here: Town) -> None:
     refused = take(here.taker, other, "--price", "61000", "--yes")
     assert refused.exit_code == 70
     assert "0.00200000 BTC is the most by REVOLUT while you have no proven trade" in refused.stderr
-    good = take(here.taker, other, "--price", "61000", "--yes", amount="0.002")
+    good = take(here.taker, other, "--price", "61000", "--yes", "--wait", "0", amount="0.002")
     assert good.exit_code == 0, good.stderr
 
 
