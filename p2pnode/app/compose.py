@@ -35,6 +35,7 @@ from orderbook.store_accounts import AccountStore
 from orderbook.store_book import BookStore
 from orderbook.store_prices import PriceStore
 from p2pnode.app import (
+    desk,
     fit,
     routes_accounts,
     routes_bargain,
@@ -189,7 +190,7 @@ def _exchange(ground: Ground, market: Market, box: Mailbox, events: Events) -> E
         chain=ground.chain,
         purse=fit.WalletPurse(ground.wallet),
         keys=TradeKeys(ground.words, network),
-        desk=fit.OfferDesk(market.maker, market.accounts, network),
+        desk=desk.OfferDesk(market.maker, market.accounts, network),
         announce=events,
     )
     registry = fit.DhtRecords(dht, network, fit.ARBITER)

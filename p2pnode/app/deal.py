@@ -7,7 +7,7 @@ from orderbook.methods import METHODS
 from orderbook.offer import Offer, Side
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
-from p2pnode.app import fit
+from p2pnode.app import desk
 from p2pnode.app.exchange import Exchange
 from p2pnode.base.errors import InvalidRecord, LocalFault, NotFound
 from p2pnode.base.units import MAX_FIAT_MINOR, decimal, fiat_for, price_text
@@ -82,7 +82,7 @@ class Deals:
                 f"{offer.currency} now: see `p2pnode market price {offer.currency}`",
                 field="price",
             )
-        terms = fit.terms_of(offer, method, offer.price_at(reference))
+        terms = desk.terms_of(offer, method, offer.price_at(reference))
         maker, now = self._book.maker, self._book.maker.clock.now()
         if offer.maker == maker.node_id:
             return terms

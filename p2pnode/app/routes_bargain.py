@@ -21,7 +21,7 @@ from orderbook.currencies import exponent
 from orderbook.offer import Offer
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
-from p2pnode.app import fit
+from p2pnode.app import desk
 from p2pnode.app.deal import Deals
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
@@ -121,13 +121,13 @@ class _Bargaining:
         offer = await self._book.fetch(row.offer_id.hex(), row.peer)
         if offer.maker != row.peer:
             raise NotFound("the offer is no longer published", field="offer_id")
-        terms = fit.terms_of(offer, row.terms.method, row.terms.price)
+        terms = desk.terms_of(offer, row.terms.method, row.terms.price)
         if _promise(terms) != _promise(row.terms):
             raise LocalFault("the maker has changed the offer since you proposed: propose again")
         trade_id = await self._exchange.opening.take(
             terms,
             row.amount_sat,
-            fit.disclosure(
+            desk.disclosure(
                 self._account(row),
                 self._exchange.world.network,
                 self._exchange.world.randomness.bytes(32),

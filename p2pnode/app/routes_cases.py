@@ -15,7 +15,7 @@ from escrow.rulings import earliest_below_release
 from escrow.store_journal import ARBITER, Row
 from escrow.transcript import signed_twice
 from orderbook.currencies import exponent
-from p2pnode.app import fit
+from p2pnode.app import desk
 from p2pnode.app.advice_case import advise_arbiter
 from p2pnode.app.exchange import Exchange
 from p2pnode.app.routes import Call, Route
@@ -109,7 +109,7 @@ class _Judging:
             if message := case.paper(who, Kind.ACCOUNT):
                 raw = Account.from_wire(message.payload).disclosure
                 try:
-                    told[name] = fit.details(raw, account_hash, case.network)
+                    told[name] = desk.details(raw, account_hash, case.network)
                 except InvalidRecord:
                     told[name] = "(not the account that the contract names)"
         if message := case.paper(contract.buyer, Kind.PAID):

@@ -35,7 +35,7 @@ from escrow.words import hearing_arbiter
 from orderbook.currencies import exponent
 from orderbook.shell_book import Book
 from orderbook.store_accounts import AccountStore
-from p2pnode.app import fit
+from p2pnode.app import desk
 from p2pnode.app.advice import advise
 from p2pnode.app.deal import Deals
 from p2pnode.app.exchange import Exchange
@@ -103,7 +103,7 @@ class _Trading:
         account = self._deals.account(offer, call.text("account", ""), call.text("method", ""))
         terms = await self._deals.terms(offer, account.method, amount_sat)
         salt = self._world.randomness.bytes(32)
-        disclosed = fit.disclosure(account, self._world.network, salt)
+        disclosed = desk.disclosure(account, self._world.network, salt)
         trade_id = await self._exchange.opening.take(
             terms,
             amount_sat,
@@ -312,7 +312,7 @@ def _contract_json(contract: Contract, facts: Facts, state: State) -> dict[str, 
         )
         raw = Account.from_wire(message.payload).disclosure
         try:
-            plain["peer_account"] = fit.details(raw, account_hash, facts.network)
+            plain["peer_account"] = desk.details(raw, account_hash, facts.network)
         except InvalidRecord:  # kept by a node that has lost data, whatever it says
             plain["peer_account"] = "(not the account that the contract names)"
     if ruling := _ruling(state, facts):

@@ -25,8 +25,8 @@ from p2pnode.app import (
     routes_trades,
 )
 from p2pnode.app.api import Api
+from p2pnode.app.desk import OfferDesk
 from p2pnode.app.events import Events
-from p2pnode.app.fit import OfferDesk
 from p2pnode.app.taker import Takers
 from p2pnode.base.clock import SystemRandomness
 

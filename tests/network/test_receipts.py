@@ -21,7 +21,7 @@ from escrow.terms import Terms
 from orderbook.offer import Side
 from orderbook.shell_maker import Maker
 from orderbook.store_accounts import AccountStore
-from p2pnode.app.fit import OfferDesk, terms_of
+from p2pnode.app.desk import OfferDesk, terms_of
 from p2pnode.base import wire
 from p2pnode.base.clock import SystemRandomness
 from p2pnode.base.errors import InvalidRecord, PeerFault, Unreachable

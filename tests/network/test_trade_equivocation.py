@@ -21,7 +21,7 @@ from escrow.model import Disputed, SayReceived
 from escrow.payloads import Forward, Statement
 from escrow.payout import Split, release, verdict_split
 from escrow.shell_inbox import APPLIED, LATER, REFUSED, USED
-from p2pnode.app import fit, routes_cases, routes_proofs, routes_trades
+from p2pnode.app import desk, routes_cases, routes_proofs, routes_trades
 from p2pnode.app.api import Api
 from p2pnode.app.routes import Call, Route
 from p2pnode.base.errors import StorageFault
@@ -286,7 +286,7 @@ async def verify(path: Path, *more: str) -> CompletedProcess[bytes]:
 async def test_a_proof_is_shown_written_and_verified_by_anybody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "details", lambda raw, account_hash, network: "the rig's account")
+    monkeypatch.setattr(desk, "details", lambda raw, account_hash, network: "the rig's account")
     async with paid() as (r, trade_id):
         exchange, nobody = r["maker"].exchange, None
         served: list[Route] = [

@@ -24,7 +24,7 @@ from escrow.messages import Kind
 from escrow.model import Agreed, ArbiterLost, Disputed, Hearing, RuledCase
 from escrow.payloads import Evidence
 from p2pnode.app import (
-    fit,
+    desk,
     routes_cases,
     routes_export,
     routes_hearing,
@@ -105,7 +105,7 @@ class Desks:
 
 @asynccontextmanager
 async def desks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desks]:
-    monkeypatch.setattr(fit, "details", lambda raw, account_hash, network: "the rig's account")
+    monkeypatch.setattr(desk, "details", lambda raw, account_hash, network: "the rig's account")
     async with rig() as r:
         made = Desks(r, folder)
         for name in r.nodes:

@@ -24,7 +24,7 @@ from escrow.model import (
 )
 from escrow.payloads import Account, Chat, Statement
 from escrow.shell_inbox import APPLIED, REFUSED, SHOW, USED, reply
-from p2pnode.app import fit, routes_trades
+from p2pnode.app import desk, routes_trades
 from p2pnode.base.errors import InvalidRecord, Unreachable
 
 LIE = b"\x11" * 32
@@ -142,7 +142,7 @@ async def test_a_wrong_account_does_not_blind_a_toxic_nodes_user(
             raise InvalidRecord("disclosure", "is not the account of the contract")
         return "the rig's account"
 
-    monkeypatch.setattr(fit, "details", details)
+    monkeypatch.setattr(desk, "details", details)
     async with rig() as r:
 
         async def hook(frame: Any) -> list[bytes]:

@@ -32,7 +32,7 @@ from escrow.model import (
 from escrow.payloads import MAX_TRANSCRIPT, Chat, Ok, Statement
 from escrow.payout import Split, refund, release
 from escrow.shell_inbox import APPLIED, REFUSED
-from p2pnode.app import fit, routes_cases
+from p2pnode.app import desk, routes_cases
 from p2pnode.app.routes import Call
 from p2pnode.base import identity
 
@@ -172,7 +172,7 @@ async def test_a_settle_that_signs_nothing_silences_nobody() -> None:
 async def test_a_false_account_or_note_hides_no_case_from_its_arbiter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fit, "details", lambda raw, account_hash, network: "the rig's account")
+    monkeypatch.setattr(desk, "details", lambda raw, account_hash, network: "the rig's account")
     async with funded() as (r, trade_id):
         await r.stop("taker")
         papers = list(r["maker"].facts(trade_id).papers())

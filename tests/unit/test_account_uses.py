@@ -13,7 +13,7 @@ from escrow.model import Closed, Funded
 from escrow.store_journal import TRADER, Row
 from orderbook.accounts import Account
 from orderbook.store_accounts import AccountStore
-from p2pnode.app import fit
+from p2pnode.app import desk
 from p2pnode.app.account_uses import account_uses
 from p2pnode.base import wire
 from p2pnode.base.store import Database
@@ -43,7 +43,7 @@ class Exchange:
         raw = b""
         if used is not None:
             part = trade_facts._own("t", trade_facts.secret("t"), (), b"\x02" * 33).part
-            disclosed = fit.disclosure(used, NET, SALT)
+            disclosed = desk.disclosure(used, NET, SALT)
             own = trade_facts.Own(nonce=SALT, listed=(), part=part, disclosure=disclosed.wire)
             raw = wire.pack(own.array())
         self.trades.append(Row(b"\xab" * 32, TRADER, b"", raw, state, "", NOW, NOW))

@@ -7,7 +7,7 @@ import pytest
 from maker_kit import EUR, FLOATING, Shop
 from orderbook_kit import NET, OTHER
 
-from p2pnode.app.fit import OfferDesk
+from p2pnode.app.desk import OfferDesk
 from p2pnode.base.errors import InvalidRecord
 from p2pnode.base.history import History
 
